@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <string>
+
+namespace triphase {
+
+/// JSON that keeps the order in which keys were written.
+using Json = nlohmann::ordered_json;
+
+/// Reads and parses one JSON file of at most `max_bytes`.
+/// @throws DataError naming file and byte offset; kMissingInput when the file is not there
+[[nodiscard]] Json read_json(const std::filesystem::path& path, std::int64_t max_bytes = 64 << 20);
+
+/// Writes the value with two spaces of indent, atomically (see write_file_atomically()).
+void write_json(const std::filesystem::path& path, const Json& value);
+
+}  // namespace triphase

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "data/cache.hpp"
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace triphase::data {
+
+/// Samples as the towers take them. `index` goes with its sample to the end.
+struct Batch {
+  at::Tensor volumes;  ///< [B,1,X,Y,Z] float32 in output_range
+  at::Tensor tokens;   ///< [B,L] int64, right-padded to the batch's longest report
+  at::Tensor mask;     ///< [B,L] int64, 1 for tokens, 0 for padding
+  at::Tensor labels;   ///< [B,F] int8: 1, 0, -1 (unknown)
+  at::Tensor index;    ///< [B] int64 into Cache::entries()
+};
+
+/// Random changes of training volumes, keyed by (seed, epoch, sample index); all off by default.
+struct AugmentOptions {
+  double shift_voxels = 0;     ///< uniform whole-voxel shift in [-n, n] per axis, border repeated
+  double intensity_scale = 0;  ///< factor uniform in [1-s, 1+s] about the middle of output_range
+  double intensity_offset = 0; ///< added, uniform in [-o, o]
+  double noise_sigma = 0;      ///< white noise
+  double text_drop = 0;        ///< chance that a training report keeps a random subset of its sentences
+};
+
+struct BatchLoaderOptions {
+  std::vector<std::int64_t> sample_indices;  ///< into Cache::entries(), in reading order
+  std::int64_t batch_size = 1;               ///< samples per batch of this rank; the last may be smaller
+  int num_workers = 1;                       ///< background threads, >= 1
+  std::int64_t prefetch_batches = 2;         ///< batches held ready, >= 1
+  AugmentOptions augment;
+  std::uint64_t seed = 0;
+  std::int64_t epoch = 0;
+  std::int64_t pad_id = 1;
+  std::int64_t period_token_id = -1;         ///< the token that ends a sentence, for text_drop; -1: none
+};
+
+/// Reads batches in the background, in the given order. An error in a worker is thrown by next() at the
+/// batch it belongs to. The destructor stops the workers.
+class BatchLoader {
+ public:
+  /// The cache must outlive the loader.
+  BatchLoader(const Cache& cache, BatchLoaderOptions options);
+  ~BatchLoader();
+  BatchLoader(const BatchLoader&) = delete;
+  BatchLoader& operator=(const BatchLoader&) = delete;
+
+  /// The next batch, or nothing after the last. Waits for the workers. Purely local.
+  [[nodiscard]] std::optional<Batch> next();
+  /// Seconds that next() has waited so far.
+  [[nodiscard]] double waited_seconds() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace triphase::data

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "data/manifest.hpp"
+#include "data/preprocess.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace triphase::data {
+
+/// What decides a cache's content. Its text is hashed into every shard (`spec_hash`).
+struct CacheSpec {
+  PreprocessOptions preprocess;
+  std::string tokenizer_hash;
+  std::int64_t max_text_tokens = 1024;
+  /// Canonical JSON of everything above plus the format's version.
+  [[nodiscard]] std::string text() const;
+  /// hex xxh3 of text().
+  [[nodiscard]] std::string hash() const;
+};
+
+struct CacheBuildOptions {
+  std::filesystem::path manifest;
+  std::filesystem::path out_dir;
+  std::filesystem::path tokenizer_dir;  ///< vocab.json, merges.txt
+  PreprocessOptions preprocess;
+  std::int64_t max_text_tokens = 1024;
+  std::int64_t shard_bytes = std::int64_t{4} << 30;  ///< target size of one shard's volumes
+  int num_threads = 1;                  ///< per rank
+};
+
+/// A shard that a build has to write, or finds as it should be.
+struct ShardTask {
+  std::string file_name;                     ///< "shard-00000.h5"
+  std::vector<std::int64_t> record_indices;  ///< into the manifest, in order
+  bool up_to_date = false;
+};
+
+/// What a build will do; the same on every rank, from the manifest and what lies in out_dir.
+struct CachePlan {
+  Manifest manifest;
+  CacheSpec spec;
+  CacheBuildOptions options;
+  std::vector<ShardTask> shards;
+  [[nodiscard]] std::int64_t num_stale_volumes() const;
+};
+
+/// Reads the manifest, checks that every image is there, divides the records into shards, and looks which
+/// shards in out_dir already hold just these sources under just this specification (size, modification
+/// time and, where those differ, content hash of each image). `min_shards`: at least so many, so that
+/// every rank has work. Purely local.
+/// @throws ConfigError, DataError
+[[nodiscard]] CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_shards);
+
+/// Writes this rank's share of the stale shards (task i belongs to rank i % num_ranks among the stale
+/// ones): read, preprocess, tokenize; `.part`, fsync, rename. `on_volume` is called after each volume, from
+/// any thread. Purely local: the caller agrees on success over the ranks afterwards.
+/// @throws DataError naming line, id and path of the bad record; IoError
+void build_cache_shards(const CachePlan& plan, int rank, int num_ranks,
+                        const std::function<void()>& on_volume);
+
+/// Writes cache.json (spec, findings, counts, file hashes) and deletes leftovers (`*.part`, shards that
+/// are no part of the plan). Called on one rank, after all ranks have built. @throws IoError
+void finish_cache(const CachePlan& plan);
+
+/// One sample's facts, without its voxels.
+struct CacheEntry {
+  std::string id;
+  std::string patient_id;
+  std::string site;
+  std::string split;
+  std::vector<std::int64_t> tokens;  ///< with both specials, no padding
+  std::vector<std::int8_t> labels;   ///< one per finding; -1 unknown
+  Affine affine{};
+};
+
+/// A cache opened for reading. Facts of all samples are in memory; voxels are read one chunk at a time by
+/// positional reads outside HDF5, checked against their xxh3, and converted to float32.
+class Cache {
+ public:
+  /// @throws DataError (66) when there is no cache.json; (65) when a shard is missing, damaged, or was
+  ///         built under another specification than cache.json says
+  explicit Cache(const std::filesystem::path& folder);
+  ~Cache();
+  Cache(Cache&&) noexcept;
+  Cache& operator=(Cache&&) noexcept;
+
+  [[nodiscard]] const CacheSpec& spec() const;
+  [[nodiscard]] const std::vector<std::string>& findings() const;
+  [[nodiscard]] const std::vector<CacheEntry>& entries() const;
+  [[nodiscard]] const std::filesystem::path& folder() const;
+  /// hex xxh3 over spec, ids and chunk hashes: which data a run saw.
+  [[nodiscard]] const std::string& data_hash() const;
+  /// Voxels of sample `index` as float32 [X,Y,Z] into out (volume_shape product floats). Safe to call from
+  /// several threads. @throws DataError naming id, shard and place when the chunk's hash is wrong; IoError
+  void read_volume(std::int64_t index, float* out) const;
+  /// Indices of the samples of one split ("all": every one), of the given sites (empty: every one).
+  /// @throws DataError when none is left, naming the splits and sites there are
+  [[nodiscard]] std::vector<std::int64_t> select(const std::string& split,
+                                                 const std::vector<std::string>& sites) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Refuses a cache that was built otherwise than this run wants: names the fields that differ.
+/// @throws DataError (65)
+void check_cache_spec(const Cache& cache, const CacheSpec& wanted);
+
+/// Checks every chunk, and every shard against cache.json. Calls on_volume after each.
+/// @return one line for each damaged place; empty when all is well
+[[nodiscard]] std::vector<std::string> verify_cache(const std::filesystem::path& folder,
+                                                    const std::function<void()>& on_volume);
+
+}  // namespace triphase::data

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace triphase::data {
+
+/// One study: a volume, its report, and what is known of it.
+struct StudyRecord {
+  std::string id;
+  std::string patient_id;
+  std::string site;
+  std::string split;
+  std::filesystem::path image;       ///< absolute, or relative to the working directory; exists or not
+  std::string report;                ///< text as given
+  std::vector<std::int8_t> labels;   ///< one per finding: 1, 0, or -1 (unknown)
+  std::map<std::string, std::string> metadata;  ///< other columns
+  std::int64_t line = 0;             ///< 1-based line of the manifest where the record starts
+};
+
+struct Manifest {
+  std::filesystem::path path;
+  std::vector<std::string> findings;  ///< the <finding> of each label:<finding> column, in column order
+  std::vector<StudyRecord> records;   ///< in file order
+};
+
+/// Reads the CSV of design §6 (RFC 4180, UTF-8, quoted fields may hold newlines).
+/// Columns: id, patient_id, site, split, image, report or report_path, label:<finding>...; others are kept
+/// as metadata. Paths are relative to the manifest.
+/// @throws DataError (66) when it is not there; (65) naming file and line for a missing column, a wrong
+///         number of fields, a bad label, an empty id, a duplicate id, or a patient in two splits.
+[[nodiscard]] Manifest read_manifest(const std::filesystem::path& path);
+
+/// @throws DataError (66) naming line, id and path of the first record whose image is not a file
+void check_images_exist(const Manifest& manifest);
+
+/// One CSV field, quoted when it must be.
+[[nodiscard]] std::string csv_field(const std::string& text);
+
+/// The records of one CSV text; a row carries the 1-based line where it starts.
+struct CsvRow {
+  std::int64_t line = 0;
+  std::vector<std::string> fields;
+};
+/// @throws DataError naming `name` and line for an unclosed quote or text after a closing quote
+[[nodiscard]] std::vector<CsvRow> parse_csv(const std::string& text, const std::string& name);
+
+}  // namespace triphase::data

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "data/volume.hpp"
+
+#include <filesystem>
+
+namespace triphase::data {
+
+/// What a file may ask for; checked before memory is taken.
+struct NiftiLimits {
+  std::int64_t max_voxels = std::int64_t{1} << 31;
+};
+
+/// Reads NIfTI-1 or -2, `.nii` or `.nii.gz`, either byte order; integer and floating types.
+///
+/// Affine: sform, else qform, else the base affine, with MONAI's repair when the column norms disagree
+/// with pixdim. Intensities: slope*x + intercept in float64, then float32 (slope 0 or not finite: none).
+/// A fourth axis of length 1 is dropped.
+/// Source: NIfTI-1 standard; nibabel 5 and MONAI 1.5 for the rules of precedence.
+/// @throws DataError (66) when the file is not there; (65) when it is cut short, not NIfTI, of an
+///         unsupported type, larger than the limits, or holds voxels that are not finite. Purely local.
+[[nodiscard]] Volume read_nifti(const std::filesystem::path& path, const NiftiLimits& limits = {});
+
+/// Writes int16 NIfTI-1 with slope 1 and the affine as sform (code 1); `.nii.gz` when the name says so.
+/// Values are rounded and clamped to int16. Atomic. @throws IoError
+void write_nifti(const std::filesystem::path& path, const Volume& volume);
+
+}  // namespace triphase::data
