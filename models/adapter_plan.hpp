@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "models/two_tower.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace triphase::models {
+
+/// Where adapters go in one tower.
+struct TowerAdapterOptions {
+  std::int64_t rank = 8;  ///< 0: no adapters in this tower
+  double alpha = 16;
+  double dropout = 0;
+  bool rslora = false;
+  /// Each a regular expression (ECMAScript) searched in the module's path, e.g. "layer[1-4]\\..*conv2$", or a
+  /// plain name that equals the path's last part, e.g. "query".
+  std::vector<std::string> targets;
+};
+
+/// Which parameters train. "full": all that contrastive training can reach. "peft": adapters, and what is
+/// switched on here.
+struct AdaptOptions {
+  std::string method = "full";  ///< "full" or "peft"
+  TowerAdapterOptions image{.targets = {"conv2"}};
+  TowerAdapterOptions text{.targets = {"query", "value"}};
+  bool train_heads = false;        ///< contrastive_head and linear_layer (peft only)
+  bool train_layer_norms = false;  ///< text LayerNorms (peft only)
+  bool train_batch_norms = false;  ///< image BatchNorm weights and biases (peft only)
+  bool train_log_scale = true;     ///< off: a fixed temperature
+  bool train_phenotype_head = false;  ///< the classifier, when the phenotype loss is on
+};
+
+/// One module's part in the plan.
+struct AdapterPlanRow {
+  std::string module;              ///< e.g. encode_image.i3_resnet.layer3.5.conv2
+  std::string part;                ///< "adapted", "trained" or "frozen"
+  std::int64_t rank = 0;           ///< 0 when not adapted
+  std::int64_t num_trainable = 0;
+  std::int64_t num_parameters = 0; ///< of the base module
+};
+
+struct AdapterPlan {
+  AdaptOptions options;
+  std::vector<AdapterPlanRow> rows;       ///< every module with own parameters, in the model's order
+  std::int64_t num_trainable = 0;
+  std::int64_t num_base_parameters = 0;   ///< the denominator: all parameters of the network without adapters
+  [[nodiscard]] double trainable_percent() const;
+  /// A table for people: rows of equal part joined, counts, and
+  /// "trainable 2,975,744 of 270,935,389 (1.098 %)". The log-scale and unused parameters are named.
+  [[nodiscard]] std::string table() const;
+};
+
+/// What apply_adapters() would do. @throws ConfigError for a target that fits nothing, naming near ones
+[[nodiscard]] AdapterPlan plan_adapters(TwoTower& model, const AdaptOptions& options);
+
+/// Adapts and freezes as planned: afterwards requires_grad is true exactly for what trains. Under "full" the
+/// parameters that contrastive training never reaches (*_global, pooler, and the phenotype head unless it
+/// trains) stay frozen. A factors are keyed by (seed, module path).
+void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed);
+
+/// Adds every adapter to its base weight and removes it.
+void merge_adapters(TwoTower& model);
+
+/// Name and tensor of every parameter that trains, in the model's order (the same on every rank).
+[[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> trainable_parameters(TwoTower& model);
+
+}  // namespace triphase::models
