@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "base/error.hpp"
+#include "dist/process_group.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace triphase::dist {
+
+struct RuntimeOptions {
+  std::string backend = "auto";  ///< "auto": mpi when started by a launcher with several ranks, else self
+  double timeout_seconds = 600;  ///< a collective that takes longer ends the job with 78
+};
+
+/// Owns MPI for the life of the program: a local variable of main. Initialised with MPI_THREAD_MULTIPLE where
+/// the library has it (SERIALIZED is accepted, less is refused), errors returned and not fatal.
+class Runtime {
+ public:
+  /// @throws CommError when MPI cannot start as wanted; ConfigError when the environment says that there are
+  ///         several tasks (SLURM_NTASKS) and MPI sees one (the launcher and MPI do not fit together)
+  explicit Runtime(const RuntimeOptions& options = {});
+  /// Finalizes MPI. After an error that other ranks may not know of, call end_job() instead.
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  [[nodiscard]] ProcessGroup& world();
+  [[nodiscard]] int rank() const;
+  [[nodiscard]] int num_ranks() const;
+  [[nodiscard]] int local_rank() const;        ///< among the ranks of this host
+  [[nodiscard]] int local_num_ranks() const;
+  [[nodiscard]] const std::string& host() const;
+  [[nodiscard]] static std::string library_version();  ///< e.g. "Open MPI v4.1.4"
+
+  void set_timeout(double seconds);
+  /// Ends every rank of the job with this exit code and does not return (MPI_Abort; _Exit without MPI).
+  [[noreturn]] void end_job(ExitCode code);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Whether every rank is well. Rank-dependent failures go through here before the next collective:
+/// @param error this rank's trouble, or nothing
+/// @throws the error itself on every rank that has one is not enough: all ranks throw an Error of the same
+///         exit code whose message names the lowest failing rank, and its text. Collective over group.
+void agree(ProcessGroup& group, const std::optional<Error>& error);
+
+/// Runs `action` and agrees on its outcome: throws on all ranks when it threw on any.
+template <class Action>
+void agree_on(ProcessGroup& group, Action&& action) {
+  std::optional<Error> error;
+  try {
+    action();
+  } catch (const Error& caught) {
+    error = caught;
+  } catch (const std::exception& caught) {
+    error = InternalError(caught.what());
+  }
+  agree(group, error);
+}
+
+/// @throws CommError on every rank when `value` is not the same text on all, naming `what` and the ranks.
+/// Collective over group.
+void agree_equal(ProcessGroup& group, const std::string& value, const std::string& what);
+
+/// True when any rank says true. Collective over group.
+[[nodiscard]] bool any_rank(ProcessGroup& group, bool value);
+
+/// rank 0's text on every rank. Collective over group.
+[[nodiscard]] std::string broadcast_text(ProcessGroup& group, const std::string& text, int root = 0);
+
+/// An error whose failing rank is already known to all: printed once, by that rank or rank 0.
+class AgreedError : public Error {
+ public:
+  AgreedError(int rank, const Error& cause)
+      : Error(cause.kind(), cause.what(), cause.exit_code()), rank_(rank) {}
+  AgreedError(int rank, std::string kind, std::string message, ExitCode code)
+      : Error(kind, std::move(message), code), rank_(rank) {}
+  [[nodiscard]] int failing_rank() const { return rank_; }
+
+ private:
+  int rank_;
+};
+
+}  // namespace triphase::dist
