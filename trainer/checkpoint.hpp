@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "base/json.hpp"
+#include "dist/process_group.hpp"
+#include "models/two_tower.hpp"
+#include "trainer/run_config.hpp"
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace triphase::trainer {
+
+class Optimizer;
+
+/// Where a run stands: everything but tensors. Sample order and random numbers follow from these, so they
+/// are the same on any number of ranks.
+struct TrainState {
+  std::int64_t step = 0;          ///< updates done
+  std::int64_t epoch = 0;         ///< epoch of the next step
+  std::int64_t step_in_epoch = 0; ///< steps of it already done
+  std::int64_t pairs_seen = 0;
+  double best_value = 0;          ///< of checkpoint.keep_best
+  std::int64_t best_step = -1;    ///< -1: none yet
+  std::int64_t validations_without_gain = 0;
+};
+
+/// A checkpoint is a folder step_00001000/ with model.safetensors (full: all weights; peft: what trains, with
+/// buffers that moved), optimizer.safetensors, state.json, config.toml, manifest.json (size and xxh3 of each
+/// file) and, last, COMPLETE. It is written under a temporary name and renamed. Rank 0 writes; the caller
+/// agrees on success. @throws IoError
+std::filesystem::path write_checkpoint(const std::filesystem::path& checkpoints_dir, models::TwoTower& model,
+                                       const Optimizer& optimizer, const TrainState& state,
+                                       const RunConfig& config);
+
+/// The newest complete and undamaged checkpoint; damaged ones are named through `warn` and passed over.
+[[nodiscard]] std::optional<std::filesystem::path> newest_checkpoint(
+    const std::filesystem::path& checkpoints_dir, const std::function<void(const std::string&)>& warn);
+
+/// Checks COMPLETE, manifest and hashes. @throws CheckpointError (65, or 66 when there is none) naming the file
+void verify_checkpoint(const std::filesystem::path& folder);
+
+/// Loads weights (adapting the model first, as the checkpoint's config says, when `model` is bare) and, when
+/// given, optimizer and state. @throws CheckpointError when it belongs to another model, naming the differences
+void read_checkpoint(const std::filesystem::path& folder, models::TwoTower& model, Optimizer* optimizer,
+                     TrainState* state);
+
+/// Deletes all but the newest `keep_last` complete checkpoints and `keep`, and leftovers of killed writers.
+void prune_checkpoints(const std::filesystem::path& checkpoints_dir, std::int64_t keep_last,
+                       const std::vector<std::string>& keep);
+
+}  // namespace triphase::trainer

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "base/json.hpp"
+#include "base/logging.hpp"
+#include "data/cache.hpp"
+#include "dist/runtime.hpp"
+#include "models/two_tower.hpp"
+#include "trainer/run_config.hpp"
+
+#include <string>
+#include <vector>
+
+namespace triphase::trainer {
+
+/// Prompts of one finding, as given (they are sanitised and tokenized like reports).
+struct FindingPrompts {
+  std::string name;
+  std::vector<std::string> positive;
+  std::vector<std::string> negative;
+};
+/// @throws DataError (66) or ConfigError with file:line
+[[nodiscard]] std::vector<FindingPrompts> read_prompts(const std::string& path);
+
+/// Embeddings of some samples, rows in the order of `indices`, equal on every rank.
+struct EmbeddingTable {
+  std::vector<std::int64_t> indices;  ///< into Cache::entries()
+  at::Tensor image;                   ///< [N,E] float32 unit rows
+  at::Tensor text;                    ///< [N,E]
+  at::Tensor features;                ///< [N,F] pooled image features
+};
+
+/// Encodes the samples, each exactly once: ranks divide them and the rows are gathered. Evaluation mode, no
+/// gradients, no augmentation. Collective over group.
+[[nodiscard]] EmbeddingTable embed_samples(models::TwoTower& model, const data::Cache& cache,
+                                           const std::vector<std::int64_t>& indices,
+                                           const RunConfig& config, dist::ProcessGroup& group,
+                                           bool show_progress);
+
+/// [N] prompt scores of one finding: mean cosine to the positive prompts minus mean cosine to the negative
+/// ones. Source: Merlin issue #7 and #34 (protocol); see docs/numerics.md.
+[[nodiscard]] std::vector<double> prompt_scores(models::TwoTower& model, const EmbeddingTable& table,
+                                                const FindingPrompts& prompts, const RunConfig& config,
+                                                const std::string& tokenizer_dir);
+
+/// Scores a model on `split`, with the threshold (and the linear probe) from the validation (and training)
+/// split; the object of design §6: {split, n, findings: {...}, retrieval: {...}, ...}. Collective.
+[[nodiscard]] Json evaluate_model(models::TwoTower& model, const data::Cache& cache,
+                                  const RunConfig& config, const std::string& split,
+                                  dist::ProcessGroup& group, bool show_progress);
+
+/// `triphase evaluate`: builds the model, loads `checkpoint` (a checkpoint folder, a run folder's best one,
+/// a weights file, or "" for config.model.weights as it is), evaluates, and writes `out`
+/// (default: <run_dir>/evaluation/<split>.json). Collective over runtime.world().
+Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
+                  const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress);
+
+/// `triphase embed`: writes the HDF5 file of design §6 through data::write_embeddings. Collective.
+void embed_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
+               const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress);
+
+}  // namespace triphase::trainer
