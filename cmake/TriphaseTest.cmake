@@ -5,6 +5,8 @@
 #   all; a hanging test is named and ended). Tests see TRIPHASE_SOURCE_DIR, TRIPHASE_SHARED_DIR (may be
 #   absent) and TRIPHASE_PROGRAM as environment variables. A test that skips visibly because shared
 #   data is absent carries the label "shared".
+# Tests of base, data and models without NP also carry the label "sanitizer"; the target sanitizer_tests builds them.
+add_custom_target(sanitizer_tests)
 set(TRIPHASE_SHARED_DIR "${PROJECT_SOURCE_DIR}/../shared" CACHE PATH
     "Folder with data/ct and data/roberta for the tests that need real input; may be absent")
 function(triphase_add_test name)
@@ -31,6 +33,11 @@ function(triphase_add_test name)
     list(APPEND environment "ASAN_OPTIONS=detect_leaks=0")
   endif()
   if(NOT arg_NP)
+    get_filename_component(room "${CMAKE_CURRENT_SOURCE_DIR}" NAME)
+    if(room MATCHES "^(base|data|models)$")
+      list(APPEND arg_LABELS sanitizer)
+      add_dependencies(sanitizer_tests ${target})
+    endif()
     target_link_libraries(${target} PRIVATE GTest::gtest_main)
     add_test(NAME ${name} COMMAND ${target})
     set_tests_properties(${name} PROPERTIES LABELS "unit;${arg_LABELS}" TIMEOUT ${arg_TIMEOUT}

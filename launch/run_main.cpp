@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/run_main.hpp"
+
+#include "base/config_reader.hpp"
+#include "launch/command.hpp"
+
+#include <cstdio>
+#include <exception>
+#include <memory>
+
+namespace triphase::launch {
+namespace {
+
+constexpr const char* kVersion = "triphase " TRIPHASE_VERSION;
+
+std::string general_help() {
+  std::string text =
+      "Triphase adapts a pretrained 3-D CT vision-language model to your own CT-report pairs.\n\n"
+      "usage: triphase COMMAND [options]        one process\n"
+      "       mpirun -np N triphase COMMAND ... several ranks\n\ncommands:\n";
+  for (const Command& command : commands()) {
+    std::string left = "  " + command.spec.name;
+    left.resize(std::max<std::size_t>(left.size() + 2, 22), ' ');
+    text += left + command.spec.summary + "\n";
+  }
+  return text +
+         "\nEvery command has --help with an example.\n"
+         "exit codes: 0 done, 64 usage or configuration, 65 bad data, 66 missing input, 70 internal,\n"
+         "  71 GPU, NCCL or MPI, 73 cannot create output, 74 I/O or disk full, 75 checkpointed: start again,\n"
+         "  76 diverged, 77 permission, 78 timeout\n";
+}
+
+/// Finds the command whose name the first words are, and takes them off.
+const Command& find_command(std::vector<std::string>& words) {
+  std::vector<std::string> names;
+  for (const Command& command : commands()) {
+    const std::string& name = command.spec.name;
+    const std::size_t space = name.find(' ');
+    if (space == std::string::npos) {
+      if (words[0] == name) {
+        words.erase(words.begin());
+        return command;
+      }
+    } else if (words.size() > 1 && words[0] == name.substr(0, space) && words[1] == name.substr(space + 1)) {
+      words.erase(words.begin(), words.begin() + 2);
+      return command;
+    }
+    names.push_back(name);
+  }
+  const std::string given = words.size() > 1 && words[1][0] != '-' ? words[0] + " " + words[1] : words[0];
+  const auto near = nearest_word(given, names);
+  throw ConfigError(str("unknown command '", given, "'", near ? str(" (did you mean '", *near, "'?)") : "",
+                        ". See: triphase --help"));
+}
+
+void print_error(const Error& error, int rank, int num_ranks, const std::string& host) {
+  std::string where = "triphase";
+  if (num_ranks > 1) where += str(" [rank ", rank, "/", num_ranks, " on ", host, "]");
+  std::fprintf(stderr, "\n%s: %s\n%s\n", where.c_str(), error.kind().c_str(), error.what());
+  std::fflush(stderr);
+}
+
+/// Runs one command. Errors that all ranks know of end in an ordinary exit; others end the whole job.
+int run_command_agreed(const Command& command, const std::vector<std::string>& words,
+                       dist::Runtime& runtime) {
+  const auto fail_alone = [&](const Error& error) -> int {
+    print_error(error, runtime.rank(), runtime.num_ranks(), runtime.host());
+    if (runtime.num_ranks() > 1) runtime.end_job(error.exit_code());
+    return static_cast<int>(error.exit_code());
+  };
+  try {
+    Action action;
+    dist::agree_on(runtime.world(), [&] { action = command.prepare(parse_arguments(command.spec, words), runtime); });
+    return static_cast<int>(action());
+  } catch (const dist::AgreedError& error) {
+    if (runtime.rank() == error.failing_rank())
+      print_error(error, runtime.rank(), runtime.num_ranks(), runtime.host());
+    return static_cast<int>(error.exit_code());
+  } catch (const Error& error) {
+    return fail_alone(error);
+  } catch (const std::bad_alloc&) {
+    return fail_alone(InternalError("out of memory. Lower batch.global_pairs or evaluate.batch_size, or use "
+                                    "precision.recompute = \"blocks\"."));
+  } catch (const std::exception& error) {
+    return fail_alone(InternalError(error.what()));
+  }
+}
+
+}  // namespace
+
+int run_main(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words = arguments;
+  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    std::printf("%s", general_help().c_str());
+    return words.empty() ? static_cast<int>(ExitCode::kUsage) : 0;
+  }
+  if (words[0] == "--version") {
+    std::printf("%s\n", kVersion);
+    return 0;
+  }
+  try {
+    // Help needs no MPI, so that it works on a login node.
+    std::vector<std::string> rest = words;
+    for (const std::string& word : words) {
+      if (word == "--help") {
+        std::printf("%s", help_text(find_command(rest).spec).c_str());
+        return 0;
+      }
+      if (word == "--version") {
+        std::printf("%s\n", kVersion);
+        return 0;
+      }
+    }
+    dist::Runtime runtime;
+    const Command* command = nullptr;
+    try {
+      dist::agree_on(runtime.world(), [&] { command = &find_command(words); });
+    } catch (const dist::AgreedError& error) {
+      if (runtime.rank() == error.failing_rank())
+        print_error(error, runtime.rank(), runtime.num_ranks(), runtime.host());
+      return static_cast<int>(error.exit_code());
+    }
+    return run_command_agreed(*command, words, runtime);
+  } catch (const Error& error) {  // before or while the runtime starts
+    print_error(error, 0, 1, "");
+    return static_cast<int>(error.exit_code());
+  } catch (const std::exception& error) {
+    print_error(InternalError(error.what()), 0, 1, "");
+    return static_cast<int>(ExitCode::kInternal);
+  }
+}
+
+}  // namespace triphase::launch
