@@ -12,6 +12,9 @@ struct ProgressOptions {
   double seconds_between_lines = 5;  ///< in a log that is no terminal
 };
 
+/// "12/100 (12 %), 3/s, 0:29 left"; only the count where `total` is not positive.
+[[nodiscard]] std::string progress_text(std::int64_t done, std::int64_t total, double seconds);
+
 /// Tells how far a long task is: a bar on a terminal, a line every few seconds elsewhere, with the time
 /// that is left. Writes to standard error. Safe to call from several threads.
 class Progress {

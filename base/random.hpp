@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <numbers>
+#include <utility>
 #include <vector>
 
 namespace triphase {
