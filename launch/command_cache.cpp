@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/config_reader.hpp"
+#include "base/file.hpp"
+#include "base/parallel.hpp"
+#include "base/progress.hpp"
+#include "data/cache.hpp"
+#include "launch/command.hpp"
+#include "trainer/run_config.hpp"
+
+#include <cstdio>
+#include <map>
+
+namespace triphase::launch {
+namespace {
+
+/// Preprocessing and tokenizer from --preset, --config and --set, over the manifest's own tokenizer folder.
+data::CacheBuildOptions build_options(const Arguments& arguments) {
+  data::CacheBuildOptions options;
+  options.manifest = arguments.text("manifest");
+  options.out_dir = arguments.text("out");
+  ConfigSources sources{.files = {}, .environment = config_environment(), .sets = {}};
+  for (const std::string& file : arguments.all("config")) sources.files.emplace_back(file);
+  if (arguments.has("preset")) sources.sets.push_back("preprocess.preset=" + arguments.text("preset"));
+  for (const std::string& set : arguments.all("set")) sources.sets.push_back(set);
+
+  std::string tokenizer = arguments.text("tokenizer");
+  if (!sources.files.empty()) {  // a run file: read as a whole, so that its other tables are checked too
+    const trainer::RunConfig config = trainer::load_run_config(sources);
+    options.preprocess = config.preprocess.value_or(data::preprocess_preset("merlin"));
+    options.max_text_tokens = config.model.max_text_tokens;
+    if (tokenizer.empty()) tokenizer = config.model.tokenizer;
+  } else {
+    ConfigReader reader(sources);
+    options.preprocess = trainer::read_preprocess_table(reader, "merlin");
+    reader.finish();
+  }
+  options.max_text_tokens = arguments.integer("max-text-tokens", options.max_text_tokens, 2, 4096);
+  options.tokenizer_dir = tokenizer.empty() ? options.manifest.parent_path() / "tokenizer" : tokenizer;
+  options.num_threads = static_cast<int>(arguments.integer("threads", 1, 1, 1024));
+  options.shard_bytes = arguments.integer("shard-mib", options.shard_bytes >> 20, 1, 1 << 20) << 20;
+  return options;
+}
+
+/// Collective: every rank plans the same, builds its share, and rank 0 finishes.
+ExitCode build(const data::CacheBuildOptions& options, bool progress_shown, dist::Runtime& runtime) {
+  dist::ProcessGroup& world = runtime.world();
+  data::CachePlan plan;
+  dist::agree_on(world, [&] {
+    make_output_directory(options.out_dir);
+    plan = data::plan_cache_build(options, runtime.num_ranks());
+  });
+  dist::agree_equal(world, plan.spec.hash(), "cache specification");
+  world.barrier();  // all have looked at the folder before anyone writes into it
+
+  std::int64_t mine = 0;
+  std::int64_t stale_index = 0;
+  for (const data::ShardTask& shard : plan.shards) {
+    if (shard.up_to_date) continue;
+    if (stale_index++ % runtime.num_ranks() == runtime.rank())
+      mine += static_cast<std::int64_t>(shard.record_indices.size());
+  }
+  Progress progress(str("cache volumes", runtime.num_ranks() > 1 ? " (rank 0)" : ""), mine,
+                    {.enabled = progress_shown && mine > 0});
+  dist::agree_on(world, [&] {
+    data::build_cache_shards(plan, runtime.rank(), runtime.num_ranks(), [&progress] { progress.advance(); });
+  });
+  progress.finish();
+  dist::agree_on(world, [&] {
+    if (runtime.rank() == 0) data::finish_cache(plan);
+  });
+  if (runtime.rank() == 0)
+    std::printf("%s: %zu volumes in %zu shards, %lld built, specification %s\n", options.out_dir.c_str(),
+                plan.manifest.records.size(), plan.shards.size(),
+                static_cast<long long>(plan.num_stale_volumes()), plan.spec.hash().c_str());
+  return ExitCode::kDone;
+}
+
+Action prepare_build(const Arguments& arguments, dist::Runtime& runtime) {
+  const data::CacheBuildOptions options = build_options(arguments);
+  const bool progress_shown = shows_progress(arguments, runtime);
+  return [options, progress_shown, &runtime] { return build(options, progress_shown, runtime); };
+}
+
+Action prepare_verify(const Arguments& arguments, dist::Runtime& runtime) {
+  const std::string folder = arguments.positionals[0];
+  const bool progress_shown = shows_progress(arguments, runtime);
+  return [folder, progress_shown] {
+    std::int64_t volumes = 0;
+    std::vector<std::string> damaged;
+    {
+      Progress progress("verified volumes", 0, {.enabled = progress_shown});
+      damaged = data::verify_cache(folder, [&] {
+        ++volumes;
+        progress.advance();
+      });
+      progress.finish();
+    }
+    for (const std::string& line : damaged) std::printf("damaged: %s\n", line.c_str());
+    TRIPHASE_CHECK(DataError, damaged.empty(), "cache '", folder, "' has ", damaged.size(),
+                   " damaged places (listed above). Run triphase cache build again: it rebuilds damaged shards.");
+    std::printf("%s: %lld volumes, every hash is right\n", folder.c_str(), static_cast<long long>(volumes));
+    return ExitCode::kDone;
+  };
+}
+
+ExitCode show(const std::string& folder) {
+  const data::Cache cache(folder);
+  std::printf("cache          %s\n", folder.c_str());
+  std::printf("volumes        %zu\n", cache.entries().size());
+  std::printf("specification  %s  %s\n", cache.spec().hash().c_str(), cache.spec().text().c_str());
+  std::printf("data hash      %s\n\n", cache.data_hash().c_str());
+
+  struct Count {
+    std::int64_t volumes = 0;
+    std::vector<std::array<std::int64_t, 3>> labels;  // positive, negative, unknown
+  };
+  std::map<std::pair<std::string, std::string>, Count> counts;
+  for (const data::CacheEntry& entry : cache.entries()) {
+    Count& count = counts[{entry.site, entry.split}];
+    count.labels.resize(cache.findings().size());
+    ++count.volumes;
+    for (std::size_t f = 0; f < entry.labels.size(); ++f)
+      ++count.labels[f][entry.labels[f] == 1 ? 0 : entry.labels[f] == 0 ? 1 : 2];
+  }
+  std::printf("%-12s %-12s %8s", "site", "split", "volumes");
+  for (const std::string& finding : cache.findings()) std::printf("  %s+", finding.c_str());
+  std::printf("\n");
+  for (const auto& [key, count] : counts) {
+    std::printf("%-12s %-12s %8lld", key.first.c_str(), key.second.c_str(), static_cast<long long>(count.volumes));
+    for (std::size_t f = 0; f < count.labels.size(); ++f)
+      std::printf("  %*lld", static_cast<int>(cache.findings()[f].size()) + 1,
+                  static_cast<long long>(count.labels[f][0]));
+    std::printf("\n");
+  }
+  return ExitCode::kDone;
+}
+
+Action prepare_show(const Arguments& arguments, dist::Runtime& runtime) {
+  const std::string folder = arguments.positionals[0];
+  const bool first = runtime.rank() == 0;
+  return [folder, first] { return first ? show(folder) : ExitCode::kDone; };
+}
+
+}  // namespace
+
+Command cache_build_command() {
+  return {
+      .spec = {.name = "cache build",
+               .summary = "preprocesses and tokenizes a manifest into HDF5 shards; does only what is missing or stale",
+               .example = "  triphase cache build --manifest cohort/manifest.csv --out cohort/cache --preset phantom\n"
+                          "  mpirun -np 2 triphase cache build --manifest m.csv --out cache --tokenizer roberta",
+               .options = {{"manifest", "FILE", "CSV: id,patient_id,site,split,image,report,label:<finding>...", true},
+                           {"out", "DIR", "the cache folder", true},
+                           {"preset", "NAME", "merlin (default) or phantom"},
+                           {"tokenizer", "DIR", "vocab.json and merges.txt (default: tokenizer/ beside the manifest)"},
+                           {"max-text-tokens", "N", "longest report in tokens (default 1024)"},
+                           {"threads", "N", "threads per rank (default 1)"},
+                           {"shard-mib", "MIB", "size of a shard (default 4096)"},
+                           {"config", "FILE", "a run file; its [preprocess] and [model] count", false, true},
+                           {"set", "K=V", "e.g. preprocess.storage=float16", false, true}}},
+      .prepare = prepare_build};
+}
+
+Command cache_verify_command() {
+  return {.spec = {.name = "cache verify",
+                   .summary = "checks every hash of a cache",
+                   .example = "  triphase cache verify cohort/cache",
+                   .options = {},
+                   .positional_name = "DIR",
+                   .min_positionals = 1,
+                   .max_positionals = 1},
+          .prepare = prepare_verify};
+}
+
+Command cache_show_command() {
+  return {.spec = {.name = "cache show",
+                   .summary = "prints counts, specification, splits and sites of a cache",
+                   .example = "  triphase cache show cohort/cache",
+                   .options = {},
+                   .positional_name = "DIR",
+                   .min_positionals = 1,
+                   .max_positionals = 1},
+          .prepare = prepare_show};
+}
+
+}  // namespace triphase::launch
