@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/progress.hpp"
+#include "launch/command.hpp"
+#include "launch/run_options.hpp"
+#include "trainer/evaluate.hpp"
+#include "trainer/report.hpp"
+
+#include <cstdio>
+
+namespace triphase::launch {
+namespace {
+
+/// The lines that a person wants to see at the end; the file holds the rest.
+void print_summary(const Json& evaluation) {
+  std::printf("split %s, %lld studies\n", evaluation.at("split").get<std::string>().c_str(),
+              evaluation.at("n").get<long long>());
+  for (const auto& [name, finding] : evaluation.at("findings").items()) {
+    const auto line = [&](const char* how, const Json& values) {
+      if (!values.contains("auc") || values.at("auc").is_null()) return;
+      const auto interval = [&](const char* key) {
+        const Json& pair = values.at(key);
+        return str("[", pair.at(0).get<double>(), ", ", pair.at(1).get<double>(), "]");
+      };
+      std::printf("  %-16s %-8s AUC %.4f %s  F1 %.4f %s\n", name.c_str(), how,
+                  values.at("auc").get<double>(), interval("auc_ci95").c_str(),
+                  values.at("f1").get<double>(), interval("f1_ci95").c_str());
+    };
+    line("prompts", finding);
+    if (finding.contains("linear_probe") && finding.at("linear_probe").is_object())
+      line("probe", finding.at("linear_probe"));
+  }
+}
+
+Action prepare_evaluate(const Arguments& arguments, dist::Runtime& runtime) {
+  const trainer::RunConfig config = config_from(arguments, runtime);
+  const std::string checkpoint = arguments.text("checkpoint");
+  const std::string split = arguments.text("split", config.data.test_split);
+  const std::string out = arguments.text("out");
+  const bool progress_shown = shows_progress(arguments, runtime);
+  const bool quiet = arguments.has("quiet");
+  return [=, &runtime] {
+    Logger log = run_logger(config, quiet, runtime);
+    const Json evaluation =
+        trainer::evaluate_run(config, checkpoint, split, out, runtime, log, progress_shown);
+    if (runtime.rank() == 0) print_summary(evaluation);
+    return ExitCode::kDone;
+  };
+}
+
+Action prepare_embed(const Arguments& arguments, dist::Runtime& runtime) {
+  const trainer::RunConfig config = config_from(arguments, runtime);
+  const std::string checkpoint = arguments.text("checkpoint");
+  const std::string split = arguments.text("split", "all");
+  const std::string out = arguments.text("out");
+  const bool progress_shown = shows_progress(arguments, runtime);
+  const bool quiet = arguments.has("quiet");
+  return [=, &runtime] {
+    Logger log = run_logger(config, quiet, runtime);
+    trainer::embed_run(config, checkpoint, split, out, runtime, log, progress_shown);
+    if (runtime.rank() == 0) std::printf("%s\n", out.c_str());
+    return ExitCode::kDone;
+  };
+}
+
+Action prepare_report(const Arguments& arguments, dist::Runtime& runtime) {
+  const std::vector<std::string> runs = arguments.positionals;
+  const std::string out = arguments.text("out");
+  const bool first = runtime.rank() == 0;
+  return [=] {
+    if (!first) return ExitCode::kDone;
+    trainer::write_report(runs, out);
+    std::printf("%s\n", out.c_str());
+    return ExitCode::kDone;
+  };
+}
+
+const OptionSpec kConfig{"config", "FILE", "run file; several allowed, the later wins", true, true};
+const OptionSpec kSet{"set", "K=V", "one value, e.g. data.sites=[\"target\"]", false, true};
+const OptionSpec kCheckpoint{"checkpoint", "DIR",
+                             "checkpoint or run folder, or a weights file (default: model.weights)"};
+
+}  // namespace
+
+Command evaluate_command() {
+  return {.spec = {.name = "evaluate",
+                   .summary = "prompt scores, linear probe, retrieval; AUC and F1 with intervals by patient",
+                   .example = "  triphase evaluate --config configs/phantom_peft.toml --checkpoint runs/peft --split test",
+                   .options = {kConfig,
+                               kCheckpoint,
+                               {"split", "NAME", "which split to score (default: data.test_split)"},
+                               {"out", "FILE", "JSON file (default: <run folder>/evaluation/<split>.json)"},
+                               kSet}},
+          .prepare = prepare_evaluate};
+}
+
+Command embed_command() {
+  return {.spec = {.name = "embed",
+                   .summary = "writes image and text embeddings to an HDF5 file",
+                   .example = "  triphase embed --config run.toml --checkpoint runs/peft --out embeddings.h5",
+                   .options = {kConfig,
+                               kCheckpoint,
+                               {"split", "NAME", "which split (default: all)"},
+                               {"out", "FILE", "the HDF5 file", true},
+                               kSet}},
+          .prepare = prepare_embed};
+}
+
+Command report_command() {
+  return {.spec = {.name = "report",
+                   .summary = "one self-contained HTML page over run folders, and its figures as JSON",
+                   .example = "  triphase report runs/before runs/full runs/peft --out report.html",
+                   .options = {{"out", "FILE", "the HTML file", true}},
+                   .positional_name = "RUN_DIR...",
+                   .min_positionals = 1,
+                   .max_positionals = 1000},
+          .prepare = prepare_report};
+}
+
+}  // namespace triphase::launch
