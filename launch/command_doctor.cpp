@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/parallel.hpp"
+#include "data/library_versions.hpp"
+#include "launch/command.hpp"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+#include <torch/headeronly/version.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+namespace triphase::launch {
+namespace {
+
+void row(const char* name, const std::string& value) { std::printf("%-22s %s\n", name, value.c_str()); }
+
+std::string limit_text(int resource) {
+  rlimit limit{};
+  getrlimit(resource, &limit);
+  return limit.rlim_cur == RLIM_INFINITY ? "unlimited" : std::to_string(limit.rlim_cur);
+}
+
+/// A field of /proc/meminfo in GiB.
+std::string memory_gib(const std::string& field) {
+  std::ifstream file("/proc/meminfo");
+  std::string name;
+  double kib = 0;
+  std::string unit;
+  while (file >> name >> kib) {
+    std::getline(file, unit);
+    if (name == field + ":") return str(static_cast<int>(kib / 1048576 * 10) / 10.0, " GiB");
+  }
+  return "unknown";
+}
+
+std::string free_space(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto space = std::filesystem::space(path, error);
+  return error ? "unknown" : str(space.available >> 30, " GiB");
+}
+
+ExitCode examine(const dist::Runtime& runtime, const std::vector<std::string>& hosts) {
+  row("triphase", TRIPHASE_VERSION);
+  row("LibTorch", TORCH_VERSION);
+  row("MPI", dist::Runtime::library_version());
+  row("HDF5", data::hdf5_version());
+  row("cores for this rank", std::to_string(available_cores()));
+  row("LibTorch threads", std::to_string(at::get_num_threads()));
+  row("memory", memory_gib("MemTotal") + ", available " + memory_gib("MemAvailable"));
+  row("free disk here", free_space("."));
+  row("open files limit", limit_text(RLIMIT_NOFILE));
+  row("locked memory limit", limit_text(RLIMIT_MEMLOCK));
+  row("GPU", at::hasCUDA() ? "seen by LibTorch (this version trains on the CPU; see the changelog)"
+                           : "none seen by LibTorch: the CPU is used");
+  row("ranks", str(runtime.num_ranks(), " (", runtime.local_num_ranks(), " on this host)"));
+  row("a run here would use", runtime.num_ranks() > 1 ? "backend mpi" : "backend self: one process");
+  for (std::size_t rank = 0; rank < hosts.size(); ++rank) row(str("  rank ", rank).c_str(), hosts[rank]);
+  return ExitCode::kDone;
+}
+
+Action prepare(const Arguments& /*arguments*/, dist::Runtime& runtime) {
+  return [&runtime] {
+    std::vector<std::string> hosts;
+    for (int rank = 0; rank < runtime.num_ranks(); ++rank)
+      hosts.push_back(dist::broadcast_text(
+          runtime.world(), str(runtime.host(), ", local rank ", runtime.local_rank()), rank));
+    return runtime.rank() == 0 ? examine(runtime, hosts) : ExitCode::kDone;
+  };
+}
+
+}  // namespace
+
+Command doctor_command() {
+  return {.spec = {.name = "doctor",
+                   .summary = "versions, cores, memory, MPI, limits; what a run here would use",
+                   .example = "  triphase doctor\n  mpirun -np 4 triphase doctor",
+                   .options = {}},
+          .prepare = prepare};
+}
+
+}  // namespace triphase::launch
