@@ -80,8 +80,9 @@ def hounsfield(random, shape):
 
 def write_nifti(path, stored, sform=None, qform=None, codes=(0, 0), pixdim=None, slope=numpy.nan, inter=numpy.nan,
                 big_endian=False, version=1, extension=b"", trailing_axis=False):
-    """A file with just these header fields. `codes`: sform_code, qform_code. `pixdim` overrides the spacing after
-    the forms were set. nibabel makes the header; the bytes are put down here, so that it repairs nothing."""
+    """A file with just these header fields. `codes`: sform_code, qform_code. `pixdim` overrides the spacing, which is
+    else the qform's, else the column norms of the sform. nibabel makes the header; the bytes are put down here, so
+    that it repairs nothing."""
     header = {1: nibabel.Nifti1Header, 2: nibabel.Nifti2Header}[version](endianness=">" if big_endian else "<")
     header.set_data_shape(stored.shape + ((1,) if trailing_axis else ()))
     header.set_data_dtype(stored.dtype)
@@ -89,6 +90,8 @@ def write_nifti(path, stored, sform=None, qform=None, codes=(0, 0), pixdim=None,
         header.set_qform(qform, code=codes[1], strip_shears=True)
     if sform is not None:
         header.set_sform(sform, code=codes[0])
+        if qform is None and pixdim is None:
+            pixdim = numpy.linalg.norm(numpy.asarray(sform)[:3, :3], axis=0)
     header["sform_code"], header["qform_code"] = codes
     if pixdim is not None:
         header["pixdim"][1:4] = pixdim
@@ -146,7 +149,9 @@ def nifti_files(random):
         "extension.nii": dict(stored=hu((8, 7, 5)), sform=plain, extension=b"made-up comment", **sform),
         "nifti2.nii.gz": dict(stored=hu((8, 7, 6)), sform=turned, qform=turned, version=2, codes=(1, 1)),
         "nifti2_big_endian.nii": dict(stored=hu((5, 7, 6)), sform=plain, version=2, big_endian=True, **sform),
-        "trailing_axis.nii.gz": dict(stored=hu((8, 7, 6)), sform=plain, trailing_axis=True, **sform),
+        # With an sform alone MONAI takes a 4-D file's translation for a fourth spacing and falls back to the empty
+        # qform. With both forms it keeps the sform.
+        "trailing_axis.nii.gz": dict(stored=hu((8, 7, 6)), sform=lps, qform=lps, trailing_axis=True, codes=(1, 1)),
         # Which affine.
         "qform_only.nii.gz": dict(stored=hu((9, 8, 6)), qform=turned, **qform),
         "qform_flipped.nii.gz": dict(stored=hu((9, 8, 6)), qform=affine_of(
@@ -217,7 +222,8 @@ def chain_of_volume(voxels, affine, options):
         path = pathlib.Path(folder) / "volume.nii"
         # A NIfTI file holds the affine in float32: round it first, so that both sides see the same one.
         affine = affine.astype(numpy.float32).astype(numpy.float64)
-        write_nifti(path, voxels, sform=affine, pixdim=numpy.linalg.norm(affine[:3, :3], axis=0), codes=(1, 0))
+        write_nifti(path, voxels, sform=affine, codes=(1, 0))
+        assert numpy.array_equal(mt.LoadImage()(str(path)).affine.numpy(), affine)
         return affine, *run_chain(path, options)
 
 
