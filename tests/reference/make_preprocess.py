@@ -181,6 +181,9 @@ def nifti_files(random):
         "spacing_not_quite.nii.gz": dict(stored=hu((9, 11, 8)), sform=affine_of([1.5025, 1.4975, 3.004]), **sform),
         "slight_shear.nii.gz": dict(stored=hu((9, 8, 8)), sform=affine_of(
             numpy.array([[1.5, 0, 0], [0, 1.5, 0.0021], [0, 0, 3.0]])), **sform),
+        # Affines differ by more than 1e-3, index to index they do not: left as it is.
+        "slight_shear_kept.nii.gz": dict(stored=hu((9, 8, 2)), sform=affine_of(
+            numpy.array([[1.5, 0, 0], [0, 1.5, 0.0012], [0, 0, 3.0]])), **sform),
         "one_slice.nii.gz": dict(stored=hu((9, 8, 1)), sform=plain, **sform),
         "half_to_even.nii.gz": dict(stored=hu((4, 6, 3)), sform=affine_of([0.75, 0.75, 4.5]), **sform),
     }
