@@ -26,15 +26,20 @@ struct PreprocessOptions {
 
 /// Merlin's MONAI chain: orientation to RAS (flips and axis permutation only), resampling to spacing_mm
 /// (trilinear, first-voxel-centre anchored, border clamped, float64 arithmetic, output size rounded half
-/// to even), window to output_range with clipping, then pad (value 0) and centre crop to volume_shape.
+/// to even), window to output_range with clipping, then pad (with the low end of output_range, which is
+/// Merlin's 0: air) and centre crop to volume_shape.
 /// Source: MONAI 1.5 LoadImaged..CenterSpatialCropd as used by Merlin's monai_transforms.py.
 /// @return volume_shape voxels in output_range, affine of the new grid
-/// @throws DataError when the affine is singular or the result would be absurdly large. Purely local.
+/// @throws ConfigError for options out of range, DataError when the affine is singular or the resampled
+///         scan would be absurdly large. Purely local.
 [[nodiscard]] Volume preprocess(const Volume& scan, const PreprocessOptions& options);
 
 /// One line of canonical JSON with every parameter and the algorithm's version: two options give the same
 /// text exactly when they give the same voxels.
 [[nodiscard]] std::string preprocess_spec(const PreprocessOptions& options);
+
+/// @throws ConfigError for a spacing, shape, window or range that makes no sense
+void check_preprocess_options(const PreprocessOptions& options);
 
 [[nodiscard]] std::string storage_name(Storage storage);  ///< "uint16", "float16", "float32"
 [[nodiscard]] Storage storage_from_name(const std::string& name);  ///< @throws ConfigError
