@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run that is stopped at any instant goes on to the same bits as if it had not been stopped.
+#include "base/random.hpp"
+#include "tests/launch/program_fixture.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <future>
+#include <thread>
+
+namespace triphase::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+/// Processes whose command line holds `mark` (this test's own excluded).
+std::vector<pid_t> processes_with(const std::string& mark) {
+  std::vector<pid_t> found;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream file(entry.path() / "cmdline");
+    std::string line((std::istreambuf_iterator<char>(file)), {});
+    if (line.find(mark) != std::string::npos && std::stoi(name) != getpid()) found.push_back(std::stoi(name));
+  }
+  return found;
+}
+
+void signal_all(const std::string& mark, int number) {
+  for (const pid_t pid : processes_with(mark)) kill(pid, number);
+}
+
+/// The ranks alone: launcher and shells left out.
+void signal_ranks(const std::string& mark, int number) {
+  for (const pid_t pid : processes_with(mark)) {
+    std::error_code ignored;
+    if (fs::read_symlink("/proc/" + std::to_string(pid) + "/exe", ignored) == program_path()) kill(pid, number);
+  }
+}
+
+fs::path run_file(const TemporaryFolder& folder, const std::string& name) {
+  return write_run_file(folder.path(), name,
+                        {{"schedule.max_steps", "40"},
+                         {"checkpoint.every_steps", "4"},
+                         {"checkpoint.keep_last", "2"},
+                         {"data.augment.noise_sigma", "0.03"},
+                         {"data.augment.shift_voxels", "1"},
+                         {"data.augment.text_drop", "0.5"},
+                         {"evaluate.every_steps", "8"}});
+}
+
+CommandResult train(const fs::path& file, int num_ranks) {
+  return triphase("train --quiet --resume auto --config " + file.string(), num_ranks);
+}
+
+/// Weights and optimizer of a run's last checkpoint, as bytes.
+std::string final_bytes(const fs::path& run_dir) {
+  const fs::path last = last_checkpoint(run_dir);
+  EXPECT_EQ(last.filename().string(), "step_00000040");
+  return read_text(last / "model.safetensors") + read_text(last / "optimizer.safetensors");
+}
+
+class StopAndGoOn : public ::testing::TestWithParam<int> {};
+
+TEST_P(StopAndGoOn, KilledAtFiveRandomInstantsItEndsInTheSameBits) {
+  const int num_ranks = GetParam();
+  const TemporaryFolder folder;
+  const auto begin = Clock::now();
+  expect_outcome(train(run_file(folder, "undisturbed"), num_ranks), 0, {});
+  const std::chrono::duration<double> whole = Clock::now() - begin;
+
+  const fs::path file = run_file(folder, "killed");
+  KeyedRandom random{static_cast<std::uint64_t>(num_ranks), 20};
+  int killed = 0;
+  for (int attempt = 0; attempt < 60 && killed < 5; ++attempt) {
+    auto running = std::async(std::launch::async, [&] { return train(file, num_ranks); });
+    std::this_thread::sleep_for(whole * random.uniform(0.25, 0.6));
+    signal_all(file.string(), SIGKILL);
+    const CommandResult result = running.get();
+    if (result.exit_code == 0) break;  // it was faster than the kill
+    ++killed;
+  }
+  EXPECT_EQ(killed, 5);
+  expect_outcome(train(file, num_ranks), 0, {});
+  EXPECT_EQ(final_bytes(folder / "runs/undisturbed"), final_bytes(folder / "runs/killed"));
+  // The log holds each step once, in order.
+  std::int64_t last = 0;
+  for (const Json& line : read_metrics(folder / "runs/killed")) {
+    if (!line.contains("loss")) continue;
+    EXPECT_EQ(line.at("step").get<std::int64_t>(), last + 1);
+    last = line.at("step").get<std::int64_t>();
+  }
+  EXPECT_EQ(last, 40);
+}
+
+TEST_P(StopAndGoOn, Usr1SavesAndEndsWith75AndTheSameBitsFollow) {
+  const int num_ranks = GetParam();
+  const TemporaryFolder folder;
+  expect_outcome(train(run_file(folder, "undisturbed"), num_ranks), 0, {});
+  const fs::path file = run_file(folder, "stopped");
+  auto running = std::async(std::launch::async, [&] { return train(file, num_ranks); });
+  while (!fs::exists(folder / "runs/stopped/metrics.jsonl") || read_metrics(folder / "runs/stopped").empty())
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  signal_ranks(file.string(), SIGUSR1);
+  expect_outcome(running.get(), 75, {});
+  expect_outcome(train(file, num_ranks), 0, {});
+  EXPECT_EQ(final_bytes(folder / "runs/undisturbed"), final_bytes(folder / "runs/stopped"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, StopAndGoOn, ::testing::Values(1, 2));
+
+TEST(StopAndGoOn, AHaltFileStopsAtAStepAndSaves) {
+  const TemporaryFolder folder;
+  const fs::path file = run_file(folder, "halted");
+  fs::create_directories(folder / "runs/halted");
+  write_text(folder / "runs/halted/halt", "");
+  expect_outcome(train(file, 2), 75, {});
+  EXPECT_NO_THROW(last_checkpoint(folder / "runs/halted"));
+}
+
+TEST(StopAndGoOn, ADamagedCheckpointIsNamedAndTheOneBeforeIsUsed) {
+  const TemporaryFolder folder;
+  const fs::path file = run_file(folder, "damaged");
+  expect_outcome(train(file, 1), 0, {});
+  const std::string good = final_bytes(folder / "runs/damaged");
+  const fs::path last = last_checkpoint(folder / "runs/damaged");
+  std::string bytes = read_text(last / "model.safetensors");
+  bytes[bytes.size() - 5] = static_cast<char>(bytes[bytes.size() - 5] ^ 4);
+  write_text(last / "model.safetensors", bytes);
+  expect_outcome(train(file, 1), 0, {"step_00000040", "model.safetensors"});
+  EXPECT_EQ(final_bytes(folder / "runs/damaged"), good);
+}
+
+}  // namespace
+}  // namespace triphase::test
