@@ -23,7 +23,7 @@ struct RunOptions {
 struct DataOptions {
   std::string cache;                     ///< folder that `triphase cache build` wrote
   std::string train_split = "train";
-  std::string validation_split = "validation";
+  std::string validation_split = "validation";  ///< "": no validation during training
   std::string test_split = "test";
   std::vector<std::string> sites;        ///< empty: all
   std::string report_sections = "full";
@@ -73,7 +73,7 @@ struct ScheduleOptions {
   std::int64_t warmup_steps = 0;
   std::int64_t max_steps = 0;            ///< one of max_steps and max_epochs is given
   std::int64_t max_epochs = 0;
-  std::int64_t early_stop_patience = 0;  ///< validations without a better loss; 0: off
+  std::int64_t early_stop_patience = 0;  ///< validations without a better keep_best value; 0: off
 };
 
 struct PrecisionOptions {
