@@ -51,5 +51,15 @@ def save_json(name, content, indent=1):
     """Writes golden/<name>.json: sorted keys, ASCII only (other characters escaped), numbers with all their digits."""
     path = GOLDEN_FOLDER / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, sort_keys=True, indent=indent, ensure_ascii=True, allow_nan=False) + "\n")
+    text = json.dumps(content, sort_keys=True, indent=indent, ensure_ascii=True, allow_nan=False)
+    path.write_text(text + "\n")
     print(f"{path.relative_to(GOLDEN_FOLDER)}: {path.stat().st_size} bytes")
+
+
+def save_json_cases(name, about, cases):
+    """Writes golden/<name>.json as {"about": ..., "cases": [...]} with one case per line."""
+    path = GOLDEN_FOLDER / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = lambda value: json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    path.write_text('{"about": ' + line(about) + ',\n "cases": [\n' + ",\n".join(map(line, cases)) + "\n]}\n")
+    print(f"{path.relative_to(GOLDEN_FOLDER)}: {len(cases)} cases, {path.stat().st_size} bytes")
