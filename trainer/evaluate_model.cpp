@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/evaluate_model.hpp"
+
+#include "trainer/build_model.hpp"
+#include "trainer/checkpoint.hpp"
+
+#include <filesystem>
+
+namespace triphase::trainer {
+namespace {
+
+/// Last part of the run's folder and of the checkpoint: tells it apart without the user's folders.
+std::string checkpoint_id(const std::filesystem::path& folder) {
+  const auto run = std::filesystem::absolute(folder).lexically_normal();
+  return (run.parent_path().parent_path().filename() / run.filename()).string();
+}
+
+}  // namespace
+
+LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string& checkpoint) {
+  LoadedModel loaded;
+  RunConfig base = config;
+  const auto folder = checkpoint.empty() ? std::nullopt : resolve_checkpoint(checkpoint);
+  if (!folder) {
+    if (!checkpoint.empty()) base.model.weights = checkpoint;
+    loaded.checkpoint = base.model.weights;
+    loaded.model = build_base_model(base);
+  } else {
+    const RunConfig trained = checkpoint_config(*folder);
+    base.run.seed = trained.run.seed;
+    if (trained.adapt.method == "full") base.model.weights = "random";  // all of it is replaced
+    loaded.model = build_base_model(base);
+    TrainState state;
+    read_checkpoint(*folder, loaded.model, nullptr, &state);
+    loaded.checkpoint = checkpoint_id(*folder);
+    loaded.adapt_method = trained.adapt.method;
+    loaded.step = state.step;
+  }
+  apply_precision(loaded.model, config);
+  loaded.model->eval();
+  return loaded;
+}
+
+}  // namespace triphase::trainer
