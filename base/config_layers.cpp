@@ -69,8 +69,9 @@ class Merger {
                  const std::string& text) {
     begin_layer(name, false);
     for (const std::string& part : parts)
-      TRIPHASE_CHECK(ConfigError, is_bare_key(part), name, ": '", part,
-                     "' is no key. Name the key with letters, digits, '_' and '-', as in table.key.");
+      TRIPHASE_CHECK(
+          ConfigError, is_bare_key(part), name, ": '", part,
+          "' is no key. Name the key with letters, digits, '_' and '-', as in table.key.");
     const toml::table document = parse_value(text);
     std::string path;
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -94,7 +95,8 @@ class Merger {
     return str(layer_name_, ":", source.begin.line, ":", source.begin.column);
   }
 
-  /// A document with the one key "value". What is no TOML is a string, and so is a date, which no key takes.
+  /// A document with the one key "value". What is no TOML is a string, and so is a date, which no
+  /// key takes.
   [[nodiscard]] toml::table parse_value(const std::string& text) const {
     try {
       toml::table document = toml::parse("value = " + text, std::string_view(layer_name_));
@@ -136,7 +138,8 @@ class Merger {
     if (const auto* number = node.as_floating_point()) value.scalar = number->get();
     if (const auto* text = node.as_string()) value.scalar = text->get();
     if (value.kind == ConfigKind::kArray)
-      for (const toml::node& element : *node.as_array()) value.elements.push_back(value_of(element));
+      for (const toml::node& element : *node.as_array())
+        value.elements.push_back(value_of(element));
     return value;
   }
 

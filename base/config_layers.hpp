@@ -22,7 +22,7 @@ struct ConfigValue {
   std::variant<std::monostate, bool, std::int64_t, double, std::string> scalar;
   std::vector<ConfigValue> elements;  ///< of a kArray
   std::int64_t num_tables = 0;        ///< of a kTableArray
-  std::string origin;                 ///< "run.toml:12:3", "environment TRIPHASE__A__B" or "--set a.b"
+  std::string origin;  ///< "run.toml:12:3", "environment TRIPHASE__A__B" or "--set a.b"
 };
 
 /// Orders what was given as the user reads it: file by file, line by line.
@@ -43,7 +43,8 @@ struct GivenKey {
 using GivenKeys = std::map<std::string, GivenKey>;
 
 /// Parses the sources and lays later ones over earlier ones: tables merge, all else replaces.
-/// @throws ConfigError for TOML that does not parse, DataError for a file that is missing or too large
+/// @throws ConfigError for TOML that does not parse, DataError for a file that is missing or too
+/// large
 [[nodiscard]] GivenKeys merge_layers(const ConfigSources& sources);
 
 }  // namespace triphase

@@ -226,13 +226,20 @@ ConfigError ConfigReader::error(const std::string& path, const std::string& mess
 
 void ConfigReader::finish() const {
   const std::set<std::string> known = state_->known_tables();
+  const auto is_in_unknown_table = [&](const std::string& path) {
+    const std::vector<std::string> tables = enclosing_tables(path);
+    return std::any_of(tables.begin(), tables.end(), [&](const std::string& table) {
+      return state_->given.contains(table) && !known.contains(table);
+    });
+  };
   const std::pair<const std::string, GivenKey>* first = nullptr;
   for (const auto& entry : state_->given) {
     const auto& [path, given] = entry;
-    const bool is_known = is_table(given.value)
-                              ? known.contains(path)
-                              : state_->values.contains(path) || state_->table_arrays.contains(path);
-    if (!is_known && (first == nullptr || given.place < first->second.place)) first = &entry;
+    const bool is_known = is_table(given.value) ? known.contains(path)
+                                                : state_->values.contains(path) ||
+                                                      state_->table_arrays.contains(path);
+    if (is_known || is_in_unknown_table(path)) continue;  // the table is reported, not its keys
+    if (first == nullptr || given.place < first->second.place) first = &entry;
   }
   if (first == nullptr) return;
   const auto& [path, given] = *first;

@@ -14,7 +14,8 @@
 
 namespace triphase {
 
-/// Where configuration comes from; later beats earlier: files in order, then environment, then sets.
+/// Where configuration comes from; later beats earlier: files in order, then environment, then
+/// sets.
 struct ConfigSources {
   std::vector<std::filesystem::path> files;
   std::map<std::string, std::string> environment;  ///< only TRIPHASE__a__b names are looked at
@@ -24,18 +25,20 @@ struct ConfigSources {
 /// The names TRIPHASE__* of this process's environment.
 [[nodiscard]] std::map<std::string, std::string> config_environment();
 
-/// A merged TOML document that knows where every value came from (file:line:column, an environment name
-/// or --set) and which keys were asked for. Every key is read once, by name, into a typed variable whose
-/// value before the call is the default. finish() then refuses whatever nobody asked for.
+/// A merged TOML document that knows where every value came from (file:line:column, an environment
+/// name or --set) and which keys were asked for. Every key is read once, by name, into a typed
+/// variable whose value before the call is the default. finish() then refuses whatever nobody asked
+/// for.
 class ConfigReader {
  public:
-  /// @throws ConfigError for TOML that does not parse (file:line:column), DataError (66) for a missing file
+  /// @throws ConfigError for TOML that does not parse (file:line:column), DataError (66) for a
+  /// missing file
   explicit ConfigReader(const ConfigSources& sources);
   ~ConfigReader();
   ConfigReader(ConfigReader&&) noexcept;
 
-  /// Reads `table.key` (dotted path, e.g. "adapt.image.rank") into value; absent leaves the default.
-  /// An integer may stand where a double is wanted, nothing else is converted.
+  /// Reads `table.key` (dotted path, e.g. "adapt.image.rank") into value; absent leaves the
+  /// default. An integer may stand where a double is wanted, nothing else is converted.
   /// @throws ConfigError with the place when the type is wrong
   /// @return true when the key was given
   bool read(const std::string& path, bool& value);
@@ -46,23 +49,26 @@ class ConfigReader {
   bool read(const std::string& path, std::vector<double>& value);
   bool read(const std::string& path, std::vector<std::int64_t>& value);
   /// One of the allowed words. @throws ConfigError that lists them
-  bool read_choice(const std::string& path, std::string& value, const std::vector<std::string>& allowed);
+  bool read_choice(const std::string& path, std::string& value,
+                   const std::vector<std::string>& allowed);
 
-  /// Number of tables in an array of tables, e.g. "finding"; its keys are then read as "finding[0].name".
+  /// Number of tables in an array of tables, e.g. "finding"; its keys are then read as
+  /// "finding[0].name".
   [[nodiscard]] std::int64_t array_size(const std::string& path);
 
   /// "run.toml:12:9", "environment TRIPHASE__A__B", "--set a.b" or "default".
   [[nodiscard]] std::string origin(const std::string& path) const;
 
-  /// ConfigError for the value at `path`, message prefixed by its origin. For checks of ranges and of
-  /// combinations: `throw reader.error("loss.temperature_init", "must be in (0, 100], is 0")`.
+  /// ConfigError for the value at `path`, message prefixed by its origin. For checks of ranges and
+  /// of combinations: `throw reader.error("loss.temperature_init", "must be in (0, 100], is 0")`.
   [[nodiscard]] ConfigError error(const std::string& path, const std::string& message) const;
 
-  /// @throws ConfigError for the first key that was given and never read, with the nearest known key
+  /// @throws ConfigError for the first key that was given and never read, with the nearest known
+  /// key
   void finish() const;
 
-  /// Every key that was read, in reading order, as TOML that this reader accepts again. With origins,
-  /// each line ends in a comment that says where its value came from.
+  /// Every key that was read, in reading order, as TOML that this reader accepts again. With
+  /// origins, each line ends in a comment that says where its value came from.
   [[nodiscard]] std::string resolved_toml(bool with_origins) const;
 
  private:
@@ -70,7 +76,8 @@ class ConfigReader {
   std::unique_ptr<State> state_;
 };
 
-/// The word of `candidates` with the smallest edit distance to `word`, when it is near enough to help.
+/// The word of `candidates` with the smallest edit distance to `word`, when it is near enough to
+/// help.
 [[nodiscard]] std::optional<std::string> nearest_word(const std::string& word,
                                                       const std::vector<std::string>& candidates);
 

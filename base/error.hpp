@@ -10,20 +10,21 @@
 
 namespace triphase {
 
-/// How the program ends, on every rank. Source: sysexits.h for 64-77; 75, 76 and 78 as docs/errors.md says.
+/// How the program ends, on every rank. Source: sysexits.h for 64-77; 75, 76 and 78 as
+/// docs/errors.md says.
 enum class ExitCode : int {
   kDone = 0,
-  kUsage = 64,              ///< usage or configuration
-  kBadData = 65,            ///< malformed or mismatched input
-  kMissingInput = 66,       ///< an input that is not there
-  kInternal = 70,           ///< our bug
-  kCommunication = 71,      ///< GPU, NCCL or MPI
-  kCannotCreateOutput = 73, ///< an output that cannot be made
-  kIo = 74,                 ///< I/O error, disk full
-  kRequeue = 75,            ///< stopped on request and checkpointed: start me again
-  kDiverged = 76,           ///< numbers that are not finite beyond the allowed count
-  kPermission = 77,         ///< the operating system said no
-  kTimeout = 78,            ///< the watchdog's limit passed
+  kUsage = 64,               ///< usage or configuration
+  kBadData = 65,             ///< malformed or mismatched input
+  kMissingInput = 66,        ///< an input that is not there
+  kInternal = 70,            ///< our bug
+  kCommunication = 71,       ///< GPU, NCCL or MPI
+  kCannotCreateOutput = 73,  ///< an output that cannot be made
+  kIo = 74,                  ///< I/O error, disk full
+  kRequeue = 75,             ///< stopped on request and checkpointed: start me again
+  kDiverged = 76,            ///< numbers that are not finite beyond the allowed count
+  kPermission = 77,          ///< the operating system said no
+  kTimeout = 78,             ///< the watchdog's limit passed
 };
 
 /// Joins the parts into one message, as operator<< prints them. GCC 12 has no <format>.
@@ -34,8 +35,8 @@ template <class... Parts>
   return out.str();
 }
 
-/// What every error of Triphase is. Libraries throw it; only launch/run_main.cpp catches and prints it.
-/// The message says what is wrong, (why it matters), and what to do.
+/// What every error of Triphase is. Libraries throw it; only launch/run_main.cpp catches and prints
+/// it. The message says what is wrong, (why it matters), and what to do.
 class Error : public std::exception {
  public:
   Error(std::string_view kind, std::string message, ExitCode exit_code)
@@ -87,7 +88,8 @@ class CommError : public Error {
       : Error("CommError", std::move(message), code) {}
 };
 
-/// An incomplete, damaged or mismatched checkpoint or weights file (pass kMissingInput when there is none).
+/// An incomplete, damaged or mismatched checkpoint or weights file (pass kMissingInput when there
+/// is none).
 class CheckpointError : public Error {
  public:
   explicit CheckpointError(std::string message, ExitCode code = ExitCode::kBadData)
@@ -117,15 +119,15 @@ class InternalError : public Error {
 }  // namespace triphase
 
 /// Throws Kind with the message built from the parts when the condition does not hold. Always on.
-#define TRIPHASE_CHECK(Kind, condition, ...)                             \
-  do {                                                                   \
+#define TRIPHASE_CHECK(Kind, condition, ...)                                \
+  do {                                                                      \
     if (!(condition)) throw ::triphase::Kind(::triphase::str(__VA_ARGS__)); \
   } while (false)
 
 /// Like TRIPHASE_CHECK with an exit code other than the kind's own.
-#define TRIPHASE_CHECK_CODE(Kind, code, condition, ...)                        \
-  do {                                                                         \
-    if (!(condition))                                                          \
+#define TRIPHASE_CHECK_CODE(Kind, code, condition, ...)                                 \
+  do {                                                                                  \
+    if (!(condition))                                                                   \
       throw ::triphase::Kind(::triphase::str(__VA_ARGS__), ::triphase::ExitCode::code); \
   } while (false)
 

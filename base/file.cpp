@@ -98,9 +98,9 @@ fs::path parent_of(const fs::path& path) {
 
 IoError io_error(std::string_view what, int errno_value, bool creating) {
   const ExitCode code = exit_code_of(errno_value, creating);
-  return {str(what, ": ", std::generic_category().message(errno_value), ".",
-              advice(errno_value, code)),
-          code};
+  return {
+      str(what, ": ", std::generic_category().message(errno_value), ".", advice(errno_value, code)),
+      code};
 }
 
 std::string read_file(const fs::path& path, std::int64_t max_bytes) {
@@ -149,7 +149,8 @@ void write_file_atomically(const fs::path& path, std::string_view bytes) {
 void fsync_path(const fs::path& path) {
   const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (descriptor.get() < 0) throw io_error(cannot("flush", path), errno);
-  // Some network file systems and devices cannot flush and say EINVAL; there is nothing to wait for then.
+  // Some network file systems and devices cannot flush and say EINVAL; there is nothing to wait for
+  // then.
   if (::fsync(descriptor.get()) != 0 && errno != EINVAL)
     throw io_error(cannot("flush", path), errno);
 }
@@ -158,7 +159,8 @@ void make_output_directory(const fs::path& path) {
   std::error_code failure;
   fs::create_directories(path, failure);
   if (failure) throw io_error(cannot("create the folder", path), failure.value(), true);
-  // Permission bits do not tell: read-only mounts, root squash, quotas. So a file is made for a moment.
+  // Permission bits do not tell: read-only mounts, root squash, quotas. So a file is made for a
+  // moment.
   std::string probe = (path / ".triphase-XXXXXX").string();
   const Descriptor descriptor(::mkostemp(probe.data(), O_CLOEXEC));
   if (descriptor.get() < 0) throw io_error(cannot("write into the folder", path), errno, true);

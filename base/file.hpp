@@ -12,8 +12,9 @@
 
 namespace triphase {
 
-/// IoError for the current errno: 73 when `creating` an output was refused, 77 for permission, 74 for
-/// I/O and a full disk, 66 when an input is missing. `what` is a phrase such as "cannot write 'a.h5'".
+/// IoError for the current errno: 73 when `creating` an output was refused, 77 for permission, 74
+/// for I/O and a full disk, 66 when an input is missing. `what` is a phrase such as "cannot write
+/// 'a.h5'".
 [[nodiscard]] IoError io_error(std::string_view what, int errno_value, bool creating = false);
 
 /// Reads a whole file of at most `max_bytes` (checked before memory is taken).

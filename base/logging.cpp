@@ -37,8 +37,8 @@ std::string one_line(std::string_view text) {
   return line;
 }
 
-/// One write per line, so that lines of several processes do not mix. A log that cannot be written is
-/// lost: it must not change what the program does.
+/// One write per line, so that lines of several processes do not mix. A log that cannot be written
+/// is lost: it must not change what the program does.
 void write_line(int descriptor, const std::string& line) {
   const ssize_t written = ::write(descriptor, line.data(), line.size());
   static_cast<void>(written);

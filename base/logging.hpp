@@ -13,13 +13,13 @@ namespace triphase {
 struct LoggerOptions {
   int rank = 0;
   int num_ranks = 1;
-  bool quiet = false;          ///< nothing but warnings on standard error
-  std::filesystem::path file;  ///< also appended here when not empty, e.g. logs/rank-00003.log
+  bool quiet = false;            ///< nothing but warnings on standard error
+  std::filesystem::path file{};  ///< also appended here when not empty, e.g. logs/rank-00003.log
 };
 
-/// One line per event: time, rank, level, text. Rank 0 prints to standard error, every rank writes its
-/// own file; a warning of another rank is printed with its rank. Safe to call from several threads.
-/// Never throws once constructed: logging does not change what the program does.
+/// One line per event: time, rank, level, text. Rank 0 prints to standard error, every rank writes
+/// its own file; a warning of another rank is printed with its rank. Safe to call from several
+/// threads. Never throws once constructed: logging does not change what the program does.
 class Logger {
  public:
   /// @throws IoError when the log file cannot be created

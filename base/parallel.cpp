@@ -33,8 +33,8 @@ int affinity_cores() {
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-/// Cores that one cpu.max grants, e.g. "150000 100000" (microseconds per period); "max" is no limit.
-/// Source: kernel documentation, admin-guide/cgroup-v2, CPU interface files.
+/// Cores that one cpu.max grants, e.g. "150000 100000" (microseconds per period); "max" is no
+/// limit. Source: kernel documentation, admin-guide/cgroup-v2, CPU interface files.
 std::optional<double> cores_of_limit(const std::filesystem::path& file) {
   std::ifstream in(file);
   double quota = 0;

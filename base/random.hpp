@@ -19,9 +19,9 @@ namespace triphase {
   return x ^ (x >> 31);
 }
 
-/// Random numbers keyed by what they are for, e.g. {seed, epoch, sample index}: never by thread, time or
-/// order of arrival. The same key gives the same numbers on every machine; the standard library's
-/// distributions do not promise that, so ours are written out here.
+/// Random numbers keyed by what they are for, e.g. {seed, epoch, sample index}: never by thread,
+/// time or order of arrival. The same key gives the same numbers on every machine; the standard
+/// library's distributions do not promise that, so ours are written out here.
 class KeyedRandom {
  public:
   KeyedRandom(std::initializer_list<std::uint64_t> key) {
@@ -67,7 +67,8 @@ class KeyedRandom {
 };
 
 /// 0..n-1 in an order that depends on the key alone (Fisher-Yates from the end).
-[[nodiscard]] inline std::vector<std::int64_t> keyed_permutation(std::int64_t n, KeyedRandom random) {
+[[nodiscard]] inline std::vector<std::int64_t> keyed_permutation(std::int64_t n,
+                                                                 KeyedRandom random) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(n));
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
   for (std::size_t i = order.size(); i > 1; --i)
