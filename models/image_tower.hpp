@@ -15,10 +15,14 @@
 namespace triphase::models {
 
 /// Which statistics BatchNorm normalises with in training. `kFrozen`: the running ones, which never move
-/// (the only mode in which results do not depend on how the batch is split). `kLocal`: this rank's batch.
+/// (the only mode in which results do not depend on how the batch is split). `kLocal`: this rank's batch;
+/// the running ones then move once per pass that has a backward: not in its replay, and not in a pass
+/// without gradients such as the first of gradient caching.
 enum class BatchNormMode { kFrozen, kLocal };
 
-/// Which activations are computed again in backward instead of being kept.
+/// Which activations are computed again in backward instead of being kept. `kBlocks`: each block keeps its
+/// input alone (one forward more). `kStages`: each stage keeps its input alone and its replay goes block by
+/// block, the least memory (two forwards more).
 enum class Recompute { kNone, kBlocks, kStages };
 
 struct ImageTowerOptions {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "models/adapted_layers.hpp"
+#include "models/image_tower.hpp"
 
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
@@ -38,6 +38,9 @@ class TextTowerImpl : public torch::nn::Module {
   /// @param tokens [B,L] int64, L <= max_positions - 2; @param mask [B,L] 1 for tokens, 0 for padding
   /// @throws DataError when a token id or L is out of range
   [[nodiscard]] Output forward(const at::Tensor& tokens, const at::Tensor& mask);
+
+  /// kBlocks and kStages alike: each layer keeps its input alone.
+  void set_recompute(Recompute mode);
 
  private:
   struct Parts;

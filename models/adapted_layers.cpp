@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/adapted_layers.hpp"
+
+#include "base/error.hpp"
+#include "base/random.hpp"
+#include "models/precision.hpp"
+
+#include <ATen/ATen.h>
+#include <torch/types.h>
+
+#include <cmath>
+
+namespace triphase::models {
+namespace {
+
+/// Holds one factor, so that its parameter is called lora_A.weight.
+class FactorImpl : public torch::nn::Module {
+ public:
+  explicit FactorImpl(const at::Tensor& value) { register_parameter("weight", value); }
+};
+
+/// Kaiming-uniform with a = sqrt 5, i.e. uniform in +-1/sqrt(fan in), as peft draws A.
+at::Tensor draw_factor(at::IntArrayRef shape, std::uint64_t seed, const at::TensorOptions& options) {
+  at::Tensor factor = at::empty(shape, at::kDouble);
+  double* values = factor.data_ptr<double>();
+  const double bound = 1 / std::sqrt(static_cast<double>(factor.numel() / factor.size(0)));
+  KeyedRandom random{seed};
+  for (std::int64_t i = 0; i < factor.numel(); ++i) values[i] = random.uniform(-bound, bound);
+  return factor.to(options);
+}
+
+/// Registers both factors under the module, freezes its own weight and bias.
+template <class Layer>
+void add_factors(Layer& layer, at::IntArrayRef shape_a, at::IntArrayRef shape_b,
+                 const LowRankOptions& options, std::uint64_t seed) {
+  TRIPHASE_CHECK(InternalError, !layer.is_adapted(), "this layer has factors already");
+  TRIPHASE_CHECK(ConfigError, options.rank >= 1, "an adapter's rank must be at least 1, is ",
+                 options.rank);
+  // Factors train, so they stay in float32 beside a weight that is stored narrower.
+  const bool is_double = layer.weight.scalar_type() == at::kDouble;
+  const auto kind = layer.weight.options().dtype(is_double ? at::kDouble : at::kFloat);
+  layer.lora_A = draw_factor(shape_a, seed, kind).requires_grad_();
+  layer.lora_B = at::zeros(shape_b, kind).requires_grad_();
+  layer.register_module("lora_A", std::make_shared<FactorImpl>(layer.lora_A));
+  layer.register_module("lora_B", std::make_shared<FactorImpl>(layer.lora_B));
+  layer.weight.set_requires_grad(false);
+  if (layer.bias.defined()) layer.bias.set_requires_grad(false);
+}
+
+template <class Layer>
+void merge_factors(Layer& layer) {
+  const at::NoGradGuard no_grad;
+  layer.weight.add_(layer.delta_weight());
+  layer.unregister_module("lora_A");
+  layer.unregister_module("lora_B");
+  layer.lora_A = at::Tensor();
+  layer.lora_B = at::Tensor();
+}
+
+/// scale * B A in float64 until the last rounding, in the weight's shape and dtype.
+at::Tensor product(const at::Tensor& a, const at::Tensor& b, double scale, const at::Tensor& like) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor full = at::matmul(b.flatten(1).to(at::kDouble), a.flatten(1).to(at::kDouble));
+  return (full * scale).reshape(like.sizes()).to(like.scalar_type());
+}
+
+at::Tensor dropped(const at::Tensor& x, double dropout, bool training) {
+  return dropout > 0 && training ? at::dropout(x, dropout, true) : x;
+}
+
+}  // namespace
+
+double LowRankOptions::scale() const {
+  const auto r = static_cast<double>(rank);
+  return rslora ? alpha / std::sqrt(r) : alpha / r;
+}
+
+AdaptedConv3dImpl::AdaptedConv3dImpl(const Options& options) : options_(options) {
+  const auto& k = options.kernel;
+  weight = register_parameter(
+      "weight", torch::zeros({options.out_channels, options.in_channels, k[0], k[1], k[2]}));
+  if (options.bias) bias = register_parameter("bias", torch::zeros({options.out_channels}));
+}
+
+at::Tensor AdaptedConv3dImpl::forward(const at::Tensor& x) {
+  // One channel that stands for several equal ones: the sum over input channels does the same.
+  const bool folds = options_.fold_input_channels && x.size(1) == 1;
+  const auto kernel = [&](const at::Tensor& w) {
+    return matching(folds ? w.sum(/*dim=*/1, /*keepdim=*/true) : w, x);
+  };
+  at::Tensor y =
+      at::conv3d(x, kernel(weight), matching(bias, x), options_.stride, options_.padding);
+  if (!adapted_) return y;
+  const at::Tensor inner = at::conv3d(dropped(x, low_rank_.dropout, is_training()), kernel(lora_A),
+                                      {}, options_.stride, options_.padding);
+  return y.add(at::conv3d(inner, matching(lora_B, inner)), low_rank_.scale());
+}
+
+void AdaptedConv3dImpl::adapt(const LowRankOptions& options, std::uint64_t seed) {
+  const auto& k = options_.kernel;
+  add_factors(*this, {options.rank, options_.in_channels, k[0], k[1], k[2]},
+              {options_.out_channels, options.rank, 1, 1, 1}, options, seed);
+  low_rank_ = options;
+  adapted_ = true;
+}
+
+at::Tensor AdaptedConv3dImpl::delta_weight() const {
+  TRIPHASE_CHECK(InternalError, adapted_, "a layer without factors has no delta weight");
+  return product(lora_A, lora_B, low_rank_.scale(), weight);
+}
+
+void AdaptedConv3dImpl::merge() {
+  merge_factors(*this);
+  adapted_ = false;
+}
+
+AdaptedLinearImpl::AdaptedLinearImpl(std::int64_t in_features, std::int64_t out_features) {
+  weight = register_parameter("weight", torch::zeros({out_features, in_features}));
+  bias = register_parameter("bias", torch::zeros({out_features}));
+}
+
+at::Tensor AdaptedLinearImpl::forward(const at::Tensor& x) {
+  // at::linear hands the leaf itself to autocast, whose cache of cast weights then works.
+  at::Tensor y = at::linear(x, matching(weight, x), matching(bias, x));
+  if (!adapted_) return y;
+  const at::Tensor inner =
+      at::linear(dropped(x, low_rank_.dropout, is_training()), matching(lora_A, x));
+  return y.add(at::linear(inner, matching(lora_B, inner)), low_rank_.scale());
+}
+
+void AdaptedLinearImpl::adapt(const LowRankOptions& options, std::uint64_t seed) {
+  add_factors(*this, {options.rank, weight.size(1)}, {weight.size(0), options.rank}, options, seed);
+  low_rank_ = options;
+  adapted_ = true;
+}
+
+at::Tensor AdaptedLinearImpl::delta_weight() const {
+  TRIPHASE_CHECK(InternalError, adapted_, "a layer without factors has no delta weight");
+  return product(lora_A, lora_B, low_rank_.scale(), weight);
+}
+
+void AdaptedLinearImpl::merge() {
+  merge_factors(*this);
+  adapted_ = false;
+}
+
+}  // namespace triphase::models
