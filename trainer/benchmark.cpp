@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/benchmark.hpp"
+
+#include "base/random.hpp"
+#include "data/batch_loader.hpp"
+#include "dist/global_contrastive_loss.hpp"
+#include "dist/gradient_reducer.hpp"
+#include "models/adapter_plan.hpp"
+#include "trainer/compute_scope.hpp"
+#include "trainer/optim/optimizer.hpp"
+
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/randn.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+namespace triphase::trainer {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// Splits a step into named phases: each call ends the phase since the call before.
+class PhaseTimes {
+ public:
+  void start() { begin_ = last_ = Clock::now(); }
+  void end(const std::string& phase) {
+    times_[phase].push_back(seconds_since(last_));
+    last_ = Clock::now();
+  }
+  void end_step() { times_["step"].push_back(seconds_since(begin_)); }
+  [[nodiscard]] Json medians() const {
+    Json json;
+    for (const auto& [phase, values] : times_) json[phase] = median(values);
+    return json;
+  }
+
+ private:
+  std::map<std::string, std::vector<double>> times_;
+  Clock::time_point begin_;
+  Clock::time_point last_;
+};
+
+models::TwoTower benchmark_model(const StepBenchmarkOptions& options) {
+  models::TwoTower model(models::model_preset(options.preset));
+  models::initialise_weights(model, 0);
+  models::AdaptOptions adapt;
+  adapt.method = options.method;
+  adapt.image.rank = adapt.text.rank = 2;
+  models::apply_adapters(model, models::plan_adapters(model, adapt), 0);
+  model->image_tower()->set_batch_norm(models::BatchNormMode::kFrozen);
+  model->train();
+  return model;
+}
+
+}  // namespace
+
+Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) {
+  models::TwoTower model = benchmark_model(options);
+  const auto parameters = models::trainable_parameters(model);
+  dist::GradientReducer reducer(group, parameters);
+  Optimizer optimizer(parameters, {});
+  const auto& shape = options.volume_shape;
+  const at::Tensor volumes =
+      model_input(at::randn({options.pairs, 1, shape[0], shape[1], shape[2]}), options.precision);
+  const at::Tensor tokens = at::randint(3, 250, {options.pairs, options.report_tokens}, at::kLong);
+  const at::Tensor mask = at::ones({options.pairs, options.report_tokens}, at::kLong);
+
+  PhaseTimes times;
+  dist::ReduceReport reduced;
+  for (std::int64_t i = 0; i <= options.iterations; ++i) {
+    if (i == 1) times = PhaseTimes();  // the first step warms up
+    times.start();
+    reducer.zero_gradients();
+    at::Tensor loss;
+    {
+      const ComputeScope compute(options.precision);
+      const models::Embeddings embeddings = model->forward(volumes, tokens, mask);
+      times.end("forward");
+      loss = dist::global_contrastive_loss(embeddings.image, embeddings.text, model->log_scale(), group);
+      times.end("loss");
+      loss.backward();
+      times.end("backward");
+    }
+    reduced = reducer.reduce();
+    times.end("reduce");
+    optimizer.update(1.0);
+    times.end("optimizer");
+    times.end_step();
+  }
+  Json json{{"preset", options.preset}, {"method", options.method},
+            {"pairs", options.pairs},   {"num_ranks", group.num_ranks()}};
+  json["seconds"] = times.medians();
+  json["bytes_reduced"] = reduced.bytes;
+  json["pairs_per_second"] = static_cast<double>(options.pairs * group.num_ranks()) /
+                             json["seconds"]["step"].get<double>();
+  return json;
+}
+
+Json bench_data(const std::string& cache_folder, std::int64_t batch_size, int num_workers) {
+  const data::Cache cache(cache_folder);
+  data::BatchLoaderOptions options;
+  options.sample_indices =
+      keyed_permutation(static_cast<std::int64_t>(cache.entries().size()), KeyedRandom{0});
+  options.batch_size = batch_size;
+  options.num_workers = num_workers;
+  const auto begin = Clock::now();
+  data::BatchLoader loader(cache, options);
+  std::int64_t volumes = 0;
+  double bytes = 0;
+  while (const auto batch = loader.next()) {
+    volumes += batch->volumes.size(0);
+    bytes += static_cast<double>(batch->volumes.nbytes());
+  }
+  const double seconds = seconds_since(begin);
+  return Json{{"volumes", volumes},
+              {"seconds", seconds},
+              {"volumes_per_second", static_cast<double>(volumes) / seconds},
+              {"mib_per_second", bytes / (1 << 20) / seconds},
+              {"num_workers", num_workers},
+              {"batch_size", batch_size}};
+}
+
+}  // namespace triphase::trainer
