@@ -103,8 +103,8 @@ UpdateReport Optimizer::update(double lr_factor) {
   std::vector<at::Tensor> all_gradients = checked_gradients();
   const double norm = global_norm(all_gradients);
   if (!std::isfinite(norm)) return {.grad_norm = norm, .is_skipped = true};
-  if (options_.grad_clip_norm > 0 && norm > options_.grad_clip_norm)
-    at::_foreach_mul_(all_gradients, options_.grad_clip_norm / (norm + 1e-6));  // as torch's clip_grad_norm_
+  const double clip = options_.grad_clip_norm / (norm + 1e-6);  // as torch's clip_grad_norm_
+  if (options_.grad_clip_norm > 0 && clip < 1) at::_foreach_mul_(all_gradients, clip);
 
   ++num_updates_;
   const at::Tensor count = at::full({}, static_cast<double>(num_updates_), at::kFloat);

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/build_model.hpp"
+
+#include "base/file.hpp"
+#include "base/hash.hpp"
+#include "models/adapter_plan.hpp"
+#include "models/weights.hpp"
+#include "trainer/checkpoint.hpp"
+
+#include <ATen/ATen.h>
+
+namespace triphase::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Checkpoints whose base is another checkpoint, and so on: deeper than anyone goes, and the end of a circle.
+constexpr int kDeepestBase = 16;
+
+bool is_checkpoint(const fs::path& path) {
+  return fs::is_directory(path) && fs::exists(path / "COMPLETE") && fs::exists(path / "manifest.json");
+}
+
+/// What the file checkpoints/best points at.
+fs::path marked_checkpoint(const fs::path& mark) {
+  constexpr std::int64_t kNameBytesMax = 64;
+  std::string name = read_file(mark, kNameBytesMax);
+  while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
+  const fs::path folder = mark.parent_path() / name;
+  TRIPHASE_CHECK(CheckpointError, name.starts_with("step_") && fs::path(name).filename() == name, "'", mark.string(),
+                 "' does not name a checkpoint. Give the checkpoint's folder.");
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, is_checkpoint(folder), "'", mark.string(), "' names '", name,
+                      "', which is not there or not complete. Give another checkpoint's folder.");
+  return folder;
+}
+
+fs::path run_checkpoint(const fs::path& run_dir) {
+  const fs::path checkpoints = run_dir / "checkpoints";
+  if (fs::exists(checkpoints / "best")) return marked_checkpoint(checkpoints / "best");
+  std::string passed_over;
+  const auto newest = newest_checkpoint(checkpoints, [&](const std::string& line) { passed_over += "\n  " + line; });
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, newest.has_value(), "run folder '", run_dir.string(),
+                      "' has no complete checkpoint.", passed_over);
+  return *newest;
+}
+
+models::TwoTower make_model(const RunConfig& config) {
+  models::TwoTower model(models::model_preset(config.model.preset));
+  model->image_tower()->set_batch_norm(config.model.batch_norm == "local" ? models::BatchNormMode::kLocal
+                                                                         : models::BatchNormMode::kFrozen);
+  const std::string& recompute = config.precision.recompute;
+  model->image_tower()->set_recompute(recompute == "blocks"   ? models::Recompute::kBlocks
+                                      : recompute == "stages" ? models::Recompute::kStages
+                                                              : models::Recompute::kNone);
+  return model;
+}
+
+models::TwoTower build_base(const RunConfig& config, int depth) {
+  TRIPHASE_CHECK(CheckpointError, depth < kDeepestBase, "model.weights '", config.model.weights,
+                 "': its checkpoint rests on another one, and so on for ", kDeepestBase,
+                 " times. Merge one of them first (triphase weights merge).");
+  const std::optional<fs::path> checkpoint =
+      config.model.weights == "random" ? std::nullopt : resolve_checkpoint(config.model.weights);
+  if (!checkpoint) {
+    models::TwoTower model = make_model(config);
+    models::load_weights(model, config.model.weights, static_cast<std::uint64_t>(config.run.seed));
+    return model;
+  }
+  const RunConfig trained = checkpoint_config(*checkpoint);
+  if (trained.adapt.method == "full") {
+    models::TwoTower model = make_model(config);
+    read_checkpoint(*checkpoint, model, nullptr, nullptr);
+    return model;
+  }
+  RunConfig base = config;
+  base.model.weights = trained.model.weights;
+  base.run.seed = trained.run.seed;
+  models::TwoTower model = build_base(base, depth + 1);
+  read_checkpoint(*checkpoint, model, nullptr, nullptr);
+  models::merge_adapters(model);
+  for (at::Tensor& parameter : model->parameters()) parameter.set_requires_grad(true);
+  return model;
+}
+
+}  // namespace
+
+models::TwoTower build_base_model(const RunConfig& config) { return build_base(config, 0); }
+
+void apply_precision(models::TwoTower& model, const RunConfig& config) {
+  if (config.precision.compute == "float64") model->to(at::kDouble);
+  if (config.precision.memory_format != "channels_last_3d") return;
+  const at::NoGradGuard no_grad;
+  for (at::Tensor& parameter : model->parameters())
+    if (parameter.dim() == 5) parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast3d));
+}
+
+std::optional<fs::path> resolve_checkpoint(const fs::path& path) {
+  if (is_checkpoint(path)) return path;
+  if (path.filename() == "model.safetensors" && is_checkpoint(path.parent_path())) return path.parent_path();
+  if (path.filename() == "best" && fs::is_regular_file(path)) return marked_checkpoint(path);
+  if (fs::is_directory(path / "checkpoints")) return run_checkpoint(path);
+  return std::nullopt;
+}
+
+std::string hash_weights(models::TwoTower& model) {
+  const at::NoGradGuard no_grad;
+  StreamingHash hash;
+  for (const bool adapters : {false, true}) {
+    for (const auto& [name, tensor] : adapters ? models::adapter_state(model) : models::base_state(model)) {
+      const at::Tensor values = tensor.contiguous();
+      hash.update(name);
+      hash.update(std::as_bytes(std::span(static_cast<const char*>(values.const_data_ptr()), values.nbytes())));
+    }
+  }
+  return hex64(hash.digest());
+}
+
+}  // namespace triphase::trainer

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/loop/stop_request.hpp"
+
+#include "base/file.hpp"
+#include "trainer/train.hpp"
+
+#include <cerrno>
+#include <csignal>
+
+namespace triphase::trainer {
+namespace {
+
+/// A handler can reach nothing but an object of static life.
+volatile std::sig_atomic_t stop_flag = 0;
+
+extern "C" void ask_to_stop(int /*signal*/) { stop_flag = 1; }
+
+}  // namespace
+
+bool stop_requested() { return stop_flag != 0; }
+
+void clear_stop_request() { stop_flag = 0; }
+
+void install_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = ask_to_stop;
+  action.sa_flags = SA_RESTART;  // reading and MPI go on; the loop looks at the flag
+  sigemptyset(&action.sa_mask);
+  for (const int signal : {SIGUSR1, SIGTERM})
+    if (sigaction(signal, &action, nullptr) != 0) throw io_error("cannot install a signal handler", errno);
+}
+
+}  // namespace triphase::trainer

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/loop/train_data.hpp"
+
+#include "data/epoch_plan.hpp"
+#include "data/tokenizer.hpp"
+
+#include <algorithm>
+
+namespace triphase::trainer {
+namespace {
+
+/// The cache's own specification with what the run asks for put in its place.
+void check_specification(const data::Cache& cache, const RunConfig& config, const data::Tokenizer* tokenizer) {
+  data::CacheSpec wanted = cache.spec();
+  if (config.preprocess) wanted.preprocess = *config.preprocess;
+  if (tokenizer != nullptr) wanted.tokenizer_hash = tokenizer->hash();
+  data::check_cache_spec(cache, wanted);
+}
+
+/// Another limit of text length in cache and run is an error only where it makes a difference.
+void check_reports(const data::Cache& cache, const RunConfig& config, const models::TwoTowerOptions& model) {
+  std::int64_t longest = 0;
+  std::int64_t largest_id = 0;
+  for (const data::CacheEntry& entry : cache.entries()) {
+    longest = std::max(longest, static_cast<std::int64_t>(entry.tokens.size()));
+    for (const std::int64_t id : entry.tokens) largest_id = std::max(largest_id, id);
+  }
+  const std::string folder = cache.folder().string();
+  const std::int64_t wanted = config.model.max_text_tokens;
+  const std::int64_t cut_at = cache.spec().max_text_tokens;
+  TRIPHASE_CHECK(DataError, longest <= wanted && (cut_at >= wanted || longest < cut_at), "cache '", folder,
+                 "' holds reports of up to ", longest, " tokens, cut at ", cut_at,
+                 "; model.max_text_tokens is ", wanted, ". Set it to ", cut_at, ", or build the cache again.");
+  const std::int64_t limit = model.text.max_positions - 2;
+  TRIPHASE_CHECK(DataError, longest <= limit, "cache '", folder, "' holds a report of ", longest,
+                 " tokens; model '", model.preset, "' takes ", limit,
+                 ". Build the cache again with model.max_text_tokens = ", limit, ", or take a larger model.preset.");
+  TRIPHASE_CHECK(DataError, largest_id < model.text.vocabulary_size, "cache '", folder, "' holds token ", largest_id,
+                 "; model '", model.preset, "' knows ", model.text.vocabulary_size,
+                 " tokens. Build the cache with the model's tokenizer.");
+}
+
+void check_findings(const data::Cache& cache, const RunConfig& config, const models::TwoTowerOptions& model) {
+  if (config.loss.phenotype_weight == 0) return;
+  const auto num_findings = static_cast<std::int64_t>(cache.findings().size());
+  TRIPHASE_CHECK(ConfigError, num_findings > 0, "loss.phenotype_weight is ", config.loss.phenotype_weight,
+                 ", but cache '", cache.folder().string(),
+                 "' has no label columns. Set it to 0, or build the cache from a manifest with label:<finding> columns.");
+  TRIPHASE_CHECK(ConfigError, num_findings <= model.image.num_phenotypes, "cache '", cache.folder().string(), "' has ",
+                 num_findings, " label columns and the phenotype head of model '", model.preset, "' has ",
+                 model.image.num_phenotypes, " outputs. Set loss.phenotype_weight to 0, or label fewer findings.");
+}
+
+/// The last token of a sentence as reports have it (words and signs apart, joined by spaces).
+std::int64_t period_token(const data::Tokenizer& tokenizer) {
+  const std::vector<std::int64_t> ids = tokenizer.encode("a .", 16);
+  return ids[ids.size() - 2];  // before the end token
+}
+
+}  // namespace
+
+bool has_validation(const RunConfig& config) {
+  return !config.data.validation_split.empty() &&
+         (config.evaluate.every_epochs > 0 || config.evaluate.every_steps > 0);
+}
+
+TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions& model) {
+  TRIPHASE_CHECK(ConfigError, !config.data.cache.empty(),
+                 "data.cache is not given. Name the folder that triphase cache build wrote.");
+  TrainData data;
+  data.cache = std::make_unique<data::Cache>(config.data.cache);
+  std::unique_ptr<data::Tokenizer> tokenizer;
+  if (!config.model.tokenizer.empty()) {
+    tokenizer = std::make_unique<data::Tokenizer>(config.model.tokenizer);
+    data.pad_id = tokenizer->pad_id();
+    data.period_token_id = period_token(*tokenizer);
+  }
+  check_specification(*data.cache, config, tokenizer.get());
+  check_reports(*data.cache, config, model);
+  check_findings(*data.cache, config, model);
+  data.train = data.cache->select(config.data.train_split, config.data.sites);
+  if (has_validation(config)) data.validation = data.cache->select(config.data.validation_split, config.data.sites);
+  return data;
+}
+
+std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data, const RunConfig& config,
+                                              const EpochPosition& position) {
+  const std::int64_t pairs = pairs_per_rank(config, position.num_ranks);
+  const auto seed = static_cast<std::uint64_t>(config.run.seed);
+  const std::vector<std::int64_t> plan =
+      data::plan_epoch({.num_samples = static_cast<std::int64_t>(data.train.size()),
+                        .global_pairs = config.batch.global_pairs,
+                        .rank = position.rank,
+                        .num_ranks = position.num_ranks,
+                        .seed = seed,
+                        .epoch = position.epoch});
+  data::BatchLoaderOptions options;
+  const std::int64_t num_done = position.step_in_epoch * pairs;
+  for (std::size_t i = static_cast<std::size_t>(num_done); i < plan.size(); ++i)
+    options.sample_indices.push_back(data.train[static_cast<std::size_t>(plan[i])]);
+  options.batch_size = pairs;
+  options.num_workers = static_cast<int>(config.data.workers);
+  options.augment = config.data.augment;
+  options.seed = seed;
+  options.epoch = position.epoch;
+  options.pad_id = data.pad_id;
+  options.period_token_id = data.period_token_id;
+  return std::make_unique<data::BatchLoader>(*data.cache, std::move(options));
+}
+
+}  // namespace triphase::trainer

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "data/batch_loader.hpp"
+#include "data/cache.hpp"
+#include "models/two_tower.hpp"
+#include "trainer/run_config.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace triphase::trainer {
+
+/// The cache of a run and what of it trains and validates.
+struct TrainData {
+  std::unique_ptr<data::Cache> cache;
+  std::vector<std::int64_t> train;       ///< into Cache::entries()
+  std::vector<std::int64_t> validation;  ///< empty: no validation
+  std::int64_t pad_id = 1;
+  std::int64_t period_token_id = -1;
+};
+
+/// Opens the cache and checks it against the run: preprocessing, tokenizer, length of reports, vocabulary, findings.
+/// Purely local. @throws ConfigError, DataError
+[[nodiscard]] TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions& model);
+
+/// Where an epoch's loader starts and which part of it is this rank's.
+struct EpochPosition {
+  std::int64_t epoch = 0;
+  std::int64_t step_in_epoch = 0;  ///< steps already done
+  int rank = 0;
+  int num_ranks = 1;
+};
+
+/// This rank's batches of the rest of an epoch. The data must outlive the loader. Purely local.
+[[nodiscard]] std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data, const RunConfig& config,
+                                                            const EpochPosition& position);
+
+/// Whether a run validates at all.
+[[nodiscard]] bool has_validation(const RunConfig& config);
+
+}  // namespace triphase::trainer

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/loop/trainable_model.hpp"
+
+#include "trainer/build_model.hpp"
+
+#include <ATen/ATen.h>
+
+namespace triphase::trainer {
+
+TrainableModel build_trainable_model(const RunConfig& config) {
+  TrainableModel built;
+  built.model = build_base_model(config);
+  built.plan = models::plan_adapters(built.model, config.adapt);
+  models::apply_adapters(built.model, built.plan, static_cast<std::uint64_t>(config.run.seed));
+  apply_precision(built.model, config);
+  const at::NoGradGuard no_grad;
+  built.model->log_scale().fill_(initial_log_scale(config.loss));
+  built.model->train();
+  return built;
+}
+
+}  // namespace triphase::trainer

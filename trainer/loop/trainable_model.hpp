@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "models/adapter_plan.hpp"
+#include "models/two_tower.hpp"
+#include "trainer/run_config.hpp"
+
+namespace triphase::trainer {
+
+struct TrainableModel {
+  models::TwoTower model{nullptr};
+  models::AdapterPlan plan;
+};
+
+/// build_base_model(), adapted and frozen as config.adapt says, the log-scale at its first value, in config.precision
+/// and training mode. Its tensors are not replaced afterwards. Purely local. @throws ConfigError, CheckpointError
+[[nodiscard]] TrainableModel build_trainable_model(const RunConfig& config);
+
+}  // namespace triphase::trainer
