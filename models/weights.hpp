@@ -30,7 +30,11 @@ void write_safetensors(const std::filesystem::path& path, const NamedTensors& te
 /// The adapters' factors only, as <module>.lora_A.weight and .lora_B.weight.
 [[nodiscard]] NamedTensors adapter_state(TwoTower& model);
 
-/// Copies tensors into the model by name. `strip_prefixes`: removed from the front of file names when
+/// Copies adapters' factors into a model that has these adapters.
+/// @throws CheckpointError when names or shapes differ, listing them
+void load_adapter_state(TwoTower& model, const NamedTensors& tensors, const std::string& source);
+
+/// Copies tensors into the model by name; adapters' factors too when the file has any. `strip_prefixes`: removed from the front of file names when
 /// present ("model.", "module."). Names in the model and not in the file (or the other way round, or of
 /// another shape) are an error that lists them, but for those that fit an `allow_missing` expression.
 /// @throws CheckpointError
@@ -46,9 +50,12 @@ void load_state(TwoTower& model, const NamedTensors& tensors, const std::string&
 void load_weights(TwoTower& model, const std::string& weights, std::uint64_t seed,
                   const LoadOptions& options = {});
 
-/// Writes adapter_config.json and adapter_model.safetensors as Python peft reads them.
+/// Writes adapter_config.json and adapter_model.safetensors as Python peft reads them. What trains besides
+/// the adapters (heads, norms) is saved as peft's modules_to_save; the log-scale, for which peft has no
+/// place, as the metadata entry "logit_scale".
 void write_peft_folder(const std::filesystem::path& folder, TwoTower& model, const AdapterPlan& plan);
-/// Adapts the model as the folder says and loads the factors. @throws CheckpointError
+/// Adapts the model as the folder says and loads the factors, and the saved modules and log-scale if there
+/// are any. A model that has adapters already must have just these. @throws CheckpointError
 void read_peft_folder(const std::filesystem::path& folder, TwoTower& model);
 
 }  // namespace triphase::models
