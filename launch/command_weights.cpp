@@ -3,7 +3,7 @@
 #include "launch/run_options.hpp"
 #include "models/weights.hpp"
 #include "trainer/checkpoint.hpp"
-#include "trainer/model_setup.hpp"
+#include "trainer/evaluate_model.hpp"
 
 #include <cstdio>
 #include <filesystem>
@@ -77,9 +77,7 @@ Action prepare_convert(const Arguments& arguments, dist::Runtime& runtime) {
 
 /// The adapted model of a checkpoint.
 models::TwoTower load_checkpoint(const trainer::RunConfig& config, const std::string& checkpoint) {
-  models::TwoTower model = trainer::build_model(config);
-  trainer::load_model_weights(model, config, checkpoint);
-  return model;
+  return trainer::load_model_for_evaluation(config, checkpoint).model;
 }
 
 Action prepare_merge(const Arguments& arguments, dist::Runtime& runtime) {
