@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/build_model.hpp"
 
+#include <ATen/ATen.h>
+
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "models/adapter_plan.hpp"
 #include "models/weights.hpp"
 #include "trainer/checkpoint.hpp"
 
-#include <ATen/ATen.h>
-
 namespace triphase::trainer {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Checkpoints whose base is another checkpoint, and so on: deeper than anyone goes, and the end of a circle.
+/// Checkpoints whose base is another checkpoint, and so on: deeper than anyone goes, and the end of
+/// a circle.
 constexpr int kDeepestBase = 16;
 
 bool is_checkpoint(const fs::path& path) {
-  return fs::is_directory(path) && fs::exists(path / "COMPLETE") && fs::exists(path / "manifest.json");
+  return fs::is_directory(path) && fs::exists(path / "COMPLETE") &&
+         fs::exists(path / "manifest.json");
 }
 
 /// What the file checkpoints/best points at.
@@ -27,9 +29,10 @@ fs::path marked_checkpoint(const fs::path& mark) {
   std::string name = read_file(mark, kNameBytesMax);
   while (!name.empty() && (name.back() == '\n' || name.back() == '\r')) name.pop_back();
   const fs::path folder = mark.parent_path() / name;
-  TRIPHASE_CHECK(CheckpointError, name.starts_with("step_") && fs::path(name).filename() == name, "'", mark.string(),
-                 "' does not name a checkpoint. Give the checkpoint's folder.");
-  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, is_checkpoint(folder), "'", mark.string(), "' names '", name,
+  TRIPHASE_CHECK(CheckpointError, name.starts_with("step_") && fs::path(name).filename() == name,
+                 "'", mark.string(), "' does not name a checkpoint. Give the checkpoint's folder.");
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, is_checkpoint(folder), "'", mark.string(),
+                      "' names '", name,
                       "', which is not there or not complete. Give another checkpoint's folder.");
   return folder;
 }
@@ -38,16 +41,18 @@ fs::path run_checkpoint(const fs::path& run_dir) {
   const fs::path checkpoints = run_dir / "checkpoints";
   if (fs::exists(checkpoints / "best")) return marked_checkpoint(checkpoints / "best");
   std::string passed_over;
-  const auto newest = newest_checkpoint(checkpoints, [&](const std::string& line) { passed_over += "\n  " + line; });
-  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, newest.has_value(), "run folder '", run_dir.string(),
-                      "' has no complete checkpoint.", passed_over);
+  const auto newest = newest_checkpoint(
+      checkpoints, [&](const std::string& line) { passed_over += "\n  " + line; });
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, newest.has_value(), "run folder '",
+                      run_dir.string(), "' has no complete checkpoint.", passed_over);
   return *newest;
 }
 
 models::TwoTower make_model(const RunConfig& config) {
   models::TwoTower model(models::model_preset(config.model.preset));
-  model->image_tower()->set_batch_norm(config.model.batch_norm == "local" ? models::BatchNormMode::kLocal
-                                                                         : models::BatchNormMode::kFrozen);
+  model->image_tower()->set_batch_norm(config.model.batch_norm == "local"
+                                           ? models::BatchNormMode::kLocal
+                                           : models::BatchNormMode::kFrozen);
   const std::string& recompute = config.precision.recompute;
   model->image_tower()->set_recompute(recompute == "blocks"   ? models::Recompute::kBlocks
                                       : recompute == "stages" ? models::Recompute::kStages
@@ -87,16 +92,23 @@ models::TwoTower build_base(const RunConfig& config, int depth) {
 models::TwoTower build_base_model(const RunConfig& config) { return build_base(config, 0); }
 
 void apply_precision(models::TwoTower& model, const RunConfig& config) {
-  if (config.precision.compute == "float64") model->to(at::kDouble);
-  if (config.precision.memory_format != "channels_last_3d") return;
   const at::NoGradGuard no_grad;
-  for (at::Tensor& parameter : model->parameters())
-    if (parameter.dim() == 5) parameter.set_data(parameter.contiguous(at::MemoryFormat::ChannelsLast3d));
+  std::vector<at::Tensor> tensors = model->parameters();
+  const std::vector<at::Tensor> buffers = model->buffers();
+  tensors.insert(tensors.end(), buffers.begin(), buffers.end());
+  for (at::Tensor& tensor : tensors) {
+    // Module::to() would make doubles of BatchNorm's counters, too.
+    if (config.precision.compute == "float64" && tensor.is_floating_point())
+      tensor.set_data(tensor.to(at::kDouble));
+    if (config.precision.memory_format == "channels_last_3d" && tensor.dim() == 5)
+      tensor.set_data(tensor.contiguous(at::MemoryFormat::ChannelsLast3d));
+  }
 }
 
 std::optional<fs::path> resolve_checkpoint(const fs::path& path) {
   if (is_checkpoint(path)) return path;
-  if (path.filename() == "model.safetensors" && is_checkpoint(path.parent_path())) return path.parent_path();
+  if (path.filename() == "model.safetensors" && is_checkpoint(path.parent_path()))
+    return path.parent_path();
   if (path.filename() == "best" && fs::is_regular_file(path)) return marked_checkpoint(path);
   if (fs::is_directory(path / "checkpoints")) return run_checkpoint(path);
   return std::nullopt;
@@ -106,10 +118,12 @@ std::string hash_weights(models::TwoTower& model) {
   const at::NoGradGuard no_grad;
   StreamingHash hash;
   for (const bool adapters : {false, true}) {
-    for (const auto& [name, tensor] : adapters ? models::adapter_state(model) : models::base_state(model)) {
+    for (const auto& [name, tensor] :
+         adapters ? models::adapter_state(model) : models::base_state(model)) {
       const at::Tensor values = tensor.contiguous();
       hash.update(name);
-      hash.update(std::as_bytes(std::span(static_cast<const char*>(values.const_data_ptr()), values.nbytes())));
+      hash.update(std::as_bytes(
+          std::span(static_cast<const char*>(values.const_data_ptr()), values.nbytes())));
     }
   }
   return hex64(hash.digest());

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/checkpoint.hpp"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "base/json.hpp"
@@ -8,12 +14,6 @@
 #include "models/weights.hpp"
 #include "trainer/checkpoint_files.hpp"
 #include "trainer/optim/optimizer.hpp"
-
-#include <ATen/ATen.h>
-
-#include <algorithm>
-#include <map>
-#include <set>
 
 namespace triphase::trainer {
 namespace {
@@ -28,9 +28,11 @@ bool is_running_statistic(const std::string& name) {
          name.ends_with(".num_batches_tracked");
 }
 
-/// What a checkpoint holds of the base network: everything under "full"; under "peft" what trains, the log-scale
-/// (its first value is the run's, not the weights file's), and running statistics that move.
-bool is_saved(const std::string& name, const RunConfig& config, const std::set<std::string>& trained) {
+/// What a checkpoint holds of the base network: everything under "full"; under "peft" what trains,
+/// the log-scale (its first value is the run's, not the weights file's), and running statistics
+/// that move.
+bool is_saved(const std::string& name, const RunConfig& config,
+              const std::set<std::string>& trained) {
   if (config.adapt.method == "full") return true;
   return trained.contains(name) || name == kLogScale ||
          (config.model.batch_norm == "local" && is_running_statistic(name));
@@ -51,8 +53,8 @@ NamedTensors saved_tensors(models::TwoTower& model, const RunConfig& config) {
   return saved;
 }
 
-/// hex xxh3 over the base weights that the checkpoint leaves out, as float32 in row-major order: a wider dtype or
-/// another memory layout of the same weights does not matter.
+/// hex xxh3 over the base weights that the checkpoint leaves out, as float32 in row-major order: a
+/// wider dtype or another memory layout of the same weights does not matter.
 std::string hash_unsaved(models::TwoTower& model, const RunConfig& config) {
   const at::NoGradGuard no_grad;
   const std::set<std::string> trained = trained_names(model);
@@ -62,7 +64,8 @@ std::string hash_unsaved(models::TwoTower& model, const RunConfig& config) {
     const at::Tensor values =
         tensor.is_floating_point() ? tensor.to(at::kFloat).contiguous() : tensor.contiguous();
     hash.update(name);
-    hash.update(std::as_bytes(std::span(static_cast<const char*>(values.const_data_ptr()), values.nbytes())));
+    hash.update(std::as_bytes(
+        std::span(static_cast<const char*>(values.const_data_ptr()), values.nbytes())));
   }
   return hex64(hash.digest());
 }
@@ -95,7 +98,8 @@ TrainState state_from(const Json& json, const std::string& source) {
   state.skipped_steps = json.at("skipped_steps").get<std::int64_t>();
   state.consecutive_skips = json.at("consecutive_skips").get<std::int64_t>();
   state.data_hash = json.at("data_hash").get<std::string>();
-  const bool is_sane = state.step >= 0 && state.epoch >= 0 && state.step_in_epoch >= 0 && state.pairs_seen >= 0;
+  const bool is_sane =
+      state.step >= 0 && state.epoch >= 0 && state.step_in_epoch >= 0 && state.pairs_seen >= 0;
   TRIPHASE_CHECK(CheckpointError, is_sane, "'", source, "' holds a negative count");
   return state;
 }
@@ -107,14 +111,16 @@ std::vector<std::string> differences(const NamedTensors& model, const NamedTenso
   for (const auto& [name, tensor] : model) {
     const auto found = given.find(name);
     if (found == given.end()) {
-      lines.push_back(str("'", name, "' is not in the checkpoint"));
+      lines.push_back(triphase::str("'", name, "' is not in the checkpoint"));
       continue;
     }
     if (found->second.sizes() != tensor.sizes())
-      lines.push_back(str("'", name, "' is ", found->second.sizes(), " there, ", tensor.sizes(), " here"));
+      lines.push_back(
+          triphase::str("'", name, "' is ", found->second.sizes(), " there, ", tensor.sizes(), " here"));
     given.erase(found);
   }
-  for (const auto& [name, tensor] : given) lines.push_back(str("'", name, "' is in the checkpoint only"));
+  for (const auto& [name, tensor] : given)
+    lines.push_back(triphase::str("'", name, "' is in the checkpoint only"));
   return lines;
 }
 
@@ -123,14 +129,16 @@ std::vector<std::string> differences(const NamedTensors& model, const NamedTenso
   std::string text;
   for (std::size_t i = 0; i < std::min(kShown, lines.size()); ++i) text += "\n    " + lines[i];
   if (lines.size() > kShown) text += str("\n    and ", lines.size() - kShown, " more");
-  throw CheckpointError(str("checkpoint '", folder.string(), "' belongs to another model:", text,
-                            "\n  Set model.* and adapt.* as in its config.toml, or start another run."));
+  throw CheckpointError(
+      str("checkpoint '", folder.string(), "' belongs to another model:", text,
+          "\n  Set model.* and adapt.* as in its config.toml, or start another run."));
 }
 
 void check_same_network(const fs::path& folder, models::TwoTower& model, const RunConfig& written) {
   const std::string& preset = model->options().preset;
   if (written.model.preset != preset)
-    throw_other_model(folder, {str("model.preset is '", written.model.preset, "' there, '", preset, "' here")});
+    throw_other_model(
+        folder, {str("model.preset is '", written.model.preset, "' there, '", preset, "' here")});
 }
 
 void load_weights_from(const fs::path& folder, models::TwoTower& model, const RunConfig& written,
@@ -141,31 +149,38 @@ void load_weights_from(const fs::path& folder, models::TwoTower& model, const Ru
                            static_cast<std::uint64_t>(written.run.seed));
   const fs::path file = folder / "model.safetensors";
   const models::Safetensors weights = models::read_safetensors(file);
-  const std::vector<std::string> lines = differences(saved_tensors(model, written), weights.tensors);
+  const std::vector<std::string> lines =
+      differences(saved_tensors(model, written), weights.tensors);
   if (!lines.empty()) throw_other_model(folder, lines);
   const std::string here = hash_unsaved(model, written);
   if (here != base_hash)
     throw_other_model(folder, {str("the frozen weights have hash ", base_hash, " there, ", here,
                                    " here (model.weights there: '", written.model.weights, "')")});
-  models::load_state(model, weights.tensors, file.string(), {.strip_prefixes = {}, .allow_missing = {".*"}});
+  models::load_state(model, weights.tensors, file.string(),
+                     {.strip_prefixes = {}, .allow_missing = {".*"}});
 }
 
 }  // namespace
 
-fs::path write_checkpoint(const fs::path& checkpoints_dir, models::TwoTower& model, const Optimizer& optimizer,
-                          const TrainState& state, const RunConfig& config) {
+fs::path write_checkpoint(const fs::path& checkpoints_dir, models::TwoTower& model,
+                          const Optimizer& optimizer, const TrainState& state,
+                          const RunConfig& config) {
   const fs::path folder = checkpoints_dir / checkpoint_name(state.step);
   write_checkpoint_folder(folder, [&](const fs::path& inside) {
-    std::vector<std::string> names{"model.safetensors", "optimizer.safetensors", "state.json", "config.toml"};
-    models::write_safetensors(inside / names[0], saved_tensors(model, config),
-                              {{"format", "pt"}, {"preset", config.model.preset}, {"method", config.adapt.method}});
+    std::vector<std::string> names{"model.safetensors", "optimizer.safetensors", "state.json",
+                                   "config.toml"};
+    models::write_safetensors(
+        inside / names[0], saved_tensors(model, config),
+        {{"format", "pt"}, {"preset", config.model.preset}, {"method", config.adapt.method}});
     models::write_safetensors(inside / names[1], optimizer.state());
     write_json(inside / names[2], state_json(state, config, hash_unsaved(model, config)));
     write_file_atomically(inside / names[3], config.resolved_toml);
     if (config.adapt.method == "peft" && !models::adapter_state(model).empty()) {
-      models::write_peft_folder(inside / "adapter", model, models::plan_adapters(model, config.adapt));
+      models::write_peft_folder(inside / "adapter", model,
+                                models::plan_adapters(model, config.adapt));
       fsync_path(inside / "adapter");
-      names.insert(names.end(), {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"});
+      names.insert(names.end(),
+                   {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"});
     }
     return names;
   });
@@ -176,12 +191,13 @@ RunConfig checkpoint_config(const fs::path& folder) {
   try {
     return load_run_config({.files = {folder / "config.toml"}, .environment = {}, .sets = {}});
   } catch (const Error& error) {
-    throw CheckpointError(
-        str("checkpoint '", folder.string(), "': its config.toml cannot be read (", error.message(), ")"));
+    throw CheckpointError(str("checkpoint '", folder.string(),
+                              "': its config.toml cannot be read (", error.message(), ")"));
   }
 }
 
-void read_checkpoint(const fs::path& folder, models::TwoTower& model, Optimizer* optimizer, TrainState* state) {
+void read_checkpoint(const fs::path& folder, models::TwoTower& model, Optimizer* optimizer,
+                     TrainState* state) {
   verify_checkpoint(folder);
   const RunConfig written = checkpoint_config(folder);
   check_same_network(folder, model, written);

@@ -2,15 +2,15 @@
 // The part of checkpoints that knows files and hashes and no tensors.
 #include "trainer/checkpoint_files.hpp"
 
-#include "base/file.hpp"
-#include "base/hash.hpp"
-#include "base/json.hpp"
-
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <set>
+
+#include "base/file.hpp"
+#include "base/hash.hpp"
+#include "base/json.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -20,8 +20,8 @@ namespace fs = std::filesystem;
 constexpr std::string_view kTemporaryPrefix = ".tmp-";
 constexpr std::int64_t kManifestBytesMax = 1 << 20;
 constexpr std::int64_t kMarkBytesMax = 64;
-const std::set<std::string> kRequiredFiles{"model.safetensors", "optimizer.safetensors", "state.json",
-                                           "config.toml"};
+const std::set<std::string> kRequiredFiles{"model.safetensors", "optimizer.safetensors",
+                                           "state.json", "config.toml"};
 
 /// The step in a checkpoint's name, or -1.
 std::int64_t step_of(const std::string& name) {
@@ -52,7 +52,9 @@ Json manifest_of(const fs::path& folder, const std::vector<std::string>& names) 
 void rename_path(const fs::path& from, const fs::path& to) {
   std::error_code error;
   fs::rename(from, to, error);
-  if (error) throw io_error(str("cannot rename '", from.string(), "' to '", to.string(), "'"), error.value());
+  if (error)
+    throw io_error(str("cannot rename '", from.string(), "' to '", to.string(), "'"),
+                   error.value());
 }
 
 void check_file(const fs::path& folder, const Json& entry, std::set<std::string>& seen) {
@@ -64,18 +66,21 @@ void check_file(const fs::path& folder, const Json& entry, std::set<std::string>
                  "' is missing. Use another checkpoint.");
   const auto bytes = static_cast<std::uint64_t>(fs::file_size(path));
   const auto expected_bytes = entry.at("bytes").get<std::uint64_t>();
-  TRIPHASE_CHECK(CheckpointError, bytes == expected_bytes, "checkpoint file '", path.string(), "' has ",
-                 expected_bytes, " bytes in manifest.json and ", bytes, " on disk. Use another checkpoint.");
+  TRIPHASE_CHECK(CheckpointError, bytes == expected_bytes, "checkpoint file '", path.string(),
+                 "' has ", expected_bytes, " bytes in manifest.json and ", bytes,
+                 " on disk. Use another checkpoint.");
   const std::string hash = hex64(hash_file(path));
   const auto expected_hash = entry.at("xxh3").get<std::string>();
-  TRIPHASE_CHECK(CheckpointError, hash == expected_hash, "checkpoint file '", path.string(), "' has hash ", hash,
-                 ", expected ", expected_hash, " (it is damaged). Use another checkpoint.");
+  TRIPHASE_CHECK(CheckpointError, hash == expected_hash, "checkpoint file '", path.string(),
+                 "' has hash ", hash, ", expected ", expected_hash,
+                 " (it is damaged). Use another checkpoint.");
   seen.insert(name);
 }
 
 void remove_folder(const fs::path& folder) {
   std::error_code ignored;
-  fs::remove(folder / "COMPLETE", ignored);  // first, so that half of a folder never passes for a checkpoint
+  fs::remove(folder / "COMPLETE",
+             ignored);  // first, so that half of a folder never passes for a checkpoint
   fs::remove_all(folder, ignored);
 }
 
@@ -99,7 +104,8 @@ void write_checkpoint_folder(const fs::path& folder,
     make_output_directory(temporary);
     const Json manifest = manifest_of(temporary, fill(temporary));
     write_json(temporary / "manifest.json", manifest);
-    write_file_atomically(temporary / "COMPLETE", hex64(hash_file(temporary / "manifest.json")) + "\n");
+    write_file_atomically(temporary / "COMPLETE",
+                          hex64(hash_file(temporary / "manifest.json")) + "\n");
     fsync_path(temporary);
     if (fs::exists(folder)) rename_path(folder, replaced);
     rename_path(temporary, folder);
@@ -125,27 +131,35 @@ std::vector<std::string> checkpoint_names(const fs::path& checkpoints_dir) {
 }
 
 void verify_checkpoint(const fs::path& folder) {
-  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, fs::is_directory(folder), "there is no checkpoint '",
-                      folder.string(), "'. Name a folder such as checkpoints/step_00001000.");
-  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, fs::exists(folder / "COMPLETE"), "'", folder.string(),
-                      "' is no complete checkpoint: it has no file COMPLETE (its writer was stopped, or it is another "
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, fs::is_directory(folder),
+                      "there is no checkpoint '", folder.string(),
+                      "'. Name a folder such as checkpoints/step_00001000.");
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, fs::exists(folder / "COMPLETE"), "'",
+                      folder.string(),
+                      "' is no complete checkpoint: it has no file COMPLETE (its writer was "
+                      "stopped, or it is another "
                       "kind of folder). Use another checkpoint.");
   try {
     const std::string mark = read_file(folder / "COMPLETE", kMarkBytesMax);
     const std::string expected = hex64(hash_file(folder / "manifest.json")) + "\n";
     TRIPHASE_CHECK(CheckpointError, mark == expected, "checkpoint '", folder.string(),
-                   "': COMPLETE and manifest.json do not belong together (one is damaged). Use another checkpoint.");
+                   "': COMPLETE and manifest.json do not belong together (one is damaged). Use "
+                   "another checkpoint.");
     const Json manifest = read_json(folder / "manifest.json", kManifestBytesMax);
-    TRIPHASE_CHECK(CheckpointError, manifest.at("format") == "triphase-checkpoint" && manifest.at("version") == 1,
-                   "checkpoint '", folder.string(), "' is of a version that this build does not read");
+    TRIPHASE_CHECK(CheckpointError,
+                   manifest.at("format") == "triphase-checkpoint" && manifest.at("version") == 1,
+                   "checkpoint '", folder.string(),
+                   "' is of a version that this build does not read");
     std::set<std::string> seen;
     for (const Json& entry : manifest.at("files")) check_file(folder, entry, seen);
     for (const std::string& name : kRequiredFiles)
-      TRIPHASE_CHECK(CheckpointError, seen.contains(name), "checkpoint '", folder.string(), "' lacks '", name, "'");
+      TRIPHASE_CHECK(CheckpointError, seen.contains(name), "checkpoint '", folder.string(),
+                     "' lacks '", name, "'");
   } catch (const DataError& error) {
     throw CheckpointError(str("checkpoint '", folder.string(), "' is damaged: ", error.message()));
   } catch (const nlohmann::json::exception& error) {
-    throw CheckpointError(str("checkpoint '", folder.string(), "': manifest.json is malformed (", error.what(), ")"));
+    throw CheckpointError(
+        str("checkpoint '", folder.string(), "': manifest.json is malformed (", error.what(), ")"));
   }
 }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/run_config.hpp"
 
-#include "trainer/config/run_config_tables.hpp"
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 
+#include "trainer/config/run_config_tables.hpp"
+
 namespace triphase::trainer {
 namespace {
 
-/// The smallest logit scale that a run may start with: a temperature of 100, flatter than any in use.
+/// The smallest logit scale that a run may start with: a temperature of 100, flatter than any in
+/// use.
 constexpr double kScaleMin = 0.01;
 
 const std::array<std::string, 6> kPreprocessKeys{"preset",    "spacing_mm",   "volume_shape",
@@ -20,7 +21,8 @@ template <std::size_t N>
 void read_array(ConfigReader& reader, const std::string& path, std::array<double, N>& values) {
   std::vector<double> given(values.begin(), values.end());
   reader.read(path, given);
-  if (given.size() != N) throw reader.error(path, str("must hold ", N, " numbers, holds ", given.size(), "."));
+  if (given.size() != N)
+    throw reader.error(path, str("must hold ", N, " numbers, holds ", given.size(), "."));
   for (const double value : given)
     if (!std::isfinite(value)) throw reader.error(path, "holds a number that is not finite.");
   std::copy(given.begin(), given.end(), values.begin());
@@ -44,27 +46,33 @@ bool is_preprocess_given(const ConfigReader& reader) {
 /// What concerns more than one table.
 void check_together(const ConfigReader& reader, const RunConfig& config) {
   if (config.batch.micro_pairs > config.batch.global_pairs)
-    throw reader.error("batch.micro_pairs", str("is ", config.batch.micro_pairs, ", more than batch.global_pairs (",
-                                                config.batch.global_pairs, ")."));
+    throw reader.error("batch.micro_pairs",
+                       str("is ", config.batch.micro_pairs, ", more than batch.global_pairs (",
+                           config.batch.global_pairs, ")."));
   if (config.data.augment.text_drop > 0 && config.model.tokenizer.empty())
     throw reader.error("data.augment.text_drop",
-                       "needs model.tokenizer (it tells which token ends a sentence). Give the tokenizer's folder.");
+                       "needs model.tokenizer (it tells which token ends a sentence). Give the "
+                       "tokenizer's folder.");
   const bool has_validation = !config.data.validation_split.empty() &&
                               (config.evaluate.every_epochs > 0 || config.evaluate.every_steps > 0);
-  if (config.checkpoint.keep_best == "validation_auc" && (!has_validation || config.evaluate.prompts.empty()))
-    throw reader.error("checkpoint.keep_best",
-                       "is 'validation_auc', which needs evaluate.prompts, data.validation_split and "
-                       "evaluate.every_epochs or evaluate.every_steps.");
+  if (config.checkpoint.keep_best == "validation_auc" &&
+      (!has_validation || config.evaluate.prompts.empty()))
+    throw reader.error(
+        "checkpoint.keep_best",
+        "is 'validation_auc', which needs evaluate.prompts, data.validation_split and "
+        "evaluate.every_epochs or evaluate.every_steps.");
   if (config.schedule.early_stop_patience > 0 && !has_validation)
     throw reader.error("schedule.early_stop_patience",
                        "needs a validation: set data.validation_split and evaluate.every_epochs.");
   const ScheduleOptions& schedule = config.schedule;
   if (schedule.max_steps > 0 && schedule.warmup_steps > schedule.max_steps)
-    throw reader.error("schedule.warmup_steps", str("is ", schedule.warmup_steps, ", more than schedule.max_steps (",
-                                                    schedule.max_steps, ")."));
-  if (config.adapt.method == "peft" && config.adapt.image.rank == 0 && config.adapt.text.rank == 0 &&
-      !config.adapt.train_heads && !config.adapt.train_layer_norms && !config.adapt.train_batch_norms &&
-      config.loss.phenotype_weight == 0 && !config.loss.temperature_learnable)
+    throw reader.error("schedule.warmup_steps",
+                       str("is ", schedule.warmup_steps, ", more than schedule.max_steps (",
+                           schedule.max_steps, ")."));
+  if (config.adapt.method == "peft" && config.adapt.image.rank == 0 &&
+      config.adapt.text.rank == 0 && !config.adapt.train_heads && !config.adapt.train_layer_norms &&
+      !config.adapt.train_batch_norms && config.loss.phenotype_weight == 0 &&
+      !config.loss.temperature_learnable)
     throw reader.error("adapt.method", "is 'peft', but both ranks are 0 and nothing else trains.");
 }
 
@@ -97,13 +105,15 @@ RunConfig load_run_config(const ConfigSources& sources) {
 
 std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks) {
   const std::int64_t global_pairs = config.batch.global_pairs;
-  TRIPHASE_CHECK(ConfigError, num_ranks > 0 && global_pairs % num_ranks == 0, "batch.global_pairs is ", global_pairs,
-                 ", which ", num_ranks, " ranks cannot share evenly. Set it to a multiple of ", num_ranks,
+  TRIPHASE_CHECK(ConfigError, num_ranks > 0 && global_pairs % num_ranks == 0,
+                 "batch.global_pairs is ", global_pairs, ", which ", num_ranks,
+                 " ranks cannot share evenly. Set it to a multiple of ", num_ranks,
                  ", or start another number of ranks.");
   const std::int64_t pairs = global_pairs / num_ranks;
   TRIPHASE_CHECK(ConfigError, config.batch.micro_pairs == 0 || config.batch.micro_pairs >= pairs,
                  "batch.micro_pairs is ", config.batch.micro_pairs, " and a rank has ", pairs,
-                 " pairs in a step, which asks for several passes (gradient caching); this build does not have them. "
+                 " pairs in a step, which asks for several passes (gradient caching); this build "
+                 "does not have them. "
                  "Set batch.micro_pairs to 0, lower batch.global_pairs, or start more ranks.");
   return pairs;
 }
@@ -124,9 +134,10 @@ double initial_log_scale(const LossOptions& loss) {
   }
   const double slack = 1e-9;  // -ln(1/x) is not ln(x) to the last bit
   const bool is_inside = log_scale >= log_scale_min - slack && log_scale <= log_scale_max + slack;
-  TRIPHASE_CHECK(ConfigError, is_inside, "'loss.temperature_init' is ", value, ", read as a ",
-                 loss.temperature_init_as, ", and must be in ", range, " (loss.scale_max is ", loss.scale_max,
-                 "). Check loss.temperature_init_as: a temperature is 1/scale, a log_scale is ln(scale).");
+  TRIPHASE_CHECK(
+      ConfigError, is_inside, "'loss.temperature_init' is ", value, ", read as a ",
+      loss.temperature_init_as, ", and must be in ", range, " (loss.scale_max is ", loss.scale_max,
+      "). Check loss.temperature_init_as: a temperature is 1/scale, a log_scale is ln(scale).");
   return std::clamp(log_scale, log_scale_min, log_scale_max);
 }
 
@@ -142,7 +153,8 @@ data::PreprocessOptions read_preprocess_table(ConfigReader& reader, const std::s
   read_array(reader, "preprocess.spacing_mm", options.spacing_mm);
   for (const double spacing : options.spacing_mm)
     if (!(spacing > 0 && spacing <= 100))
-      throw reader.error("preprocess.spacing_mm", str("must be in (0, 100] mm, holds ", spacing, "."));
+      throw reader.error("preprocess.spacing_mm",
+                         str("must be in (0, 100] mm, holds ", spacing, "."));
   read_shape(reader, "preprocess.volume_shape", options.volume_shape);
   read_array(reader, "preprocess.window_hu", options.window_hu);
   if (options.window_hu[0] >= options.window_hu[1])

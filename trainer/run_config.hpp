@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "base/config_reader.hpp"
-#include "data/batch_loader.hpp"
-#include "data/preprocess.hpp"
-#include "models/adapter_plan.hpp"
-
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "base/config_reader.hpp"
+#include "data/batch_loader.hpp"
+#include "data/preprocess.hpp"
+#include "models/adapter_plan.hpp"
 
 namespace triphase::trainer {
 
@@ -21,22 +21,22 @@ struct RunOptions {
 };
 
 struct DataOptions {
-  std::string cache;                     ///< folder that `triphase cache build` wrote
+  std::string cache;  ///< folder that `triphase cache build` wrote
   std::string train_split = "train";
   std::string validation_split = "validation";  ///< "": no validation during training
   std::string test_split = "test";
-  std::vector<std::string> sites;        ///< empty: all
+  std::vector<std::string> sites;  ///< empty: all
   std::string report_sections = "full";
-  std::int64_t workers = 1;              ///< background reading threads per rank
-  data::AugmentOptions augment;          ///< [data.augment]
+  std::int64_t workers = 1;      ///< background reading threads per rank
+  data::AugmentOptions augment;  ///< [data.augment]
 };
 
 struct ModelOptions {
   std::string preset = "merlin";
-  std::string weights = "random";        ///< file, folder, run checkpoint, or "random"
-  std::string tokenizer;                 ///< folder with vocab.json and merges.txt
+  std::string weights = "random";  ///< file, folder, run checkpoint, or "random"
+  std::string tokenizer;           ///< folder with vocab.json and merges.txt
   std::int64_t max_text_tokens = 1024;
-  std::string batch_norm = "frozen";     ///< "frozen" or "local"
+  std::string batch_norm = "frozen";  ///< "frozen" or "local"
 };
 
 struct LossOptions {
@@ -44,72 +44,73 @@ struct LossOptions {
   double temperature_init = 0.07;
   std::string temperature_init_as = "temperature";  ///< "temperature", "scale" or "log_scale"
   bool temperature_learnable = true;
-  double scale_max = 100;                ///< the log-scale is clamped at ln(scale_max)
+  double scale_max = 100;  ///< the log-scale is clamped at ln(scale_max)
   std::string negatives = "global";
   std::string positives = "pair";
-  double phenotype_weight = 0;           ///< weight of the BCE on the label columns; 0: off
+  double phenotype_weight = 0;  ///< weight of the BCE on the label columns; 0: off
 };
 
 struct BatchOptions {
-  std::int64_t global_pairs = 32;        ///< over all ranks; a multiple of the number of ranks
-  std::int64_t micro_pairs = 0;          ///< per rank and pass; 0: global_pairs / ranks
+  std::int64_t global_pairs = 32;  ///< over all ranks; a multiple of the number of ranks
+  std::int64_t micro_pairs = 0;    ///< per rank and pass; 0: global_pairs / ranks
 };
 
 struct OptimizerOptions {
   double lr = 1e-4;
-  double weight_decay = 0.01;            ///< not on biases, norms, factors' 1-d tensors or the log-scale
+  double weight_decay = 0.01;  ///< not on biases, norms, factors' 1-d tensors or the log-scale
   std::vector<double> betas{0.9, 0.999};
   double eps = 1e-8;
-  double grad_clip_norm = 1;             ///< over all trained parameters of all groups; 0: off
-  double lora_plus_ratio = 1;            ///< lr of the B factors over lr of the A factors
-  double lr_image = 0;                   ///< 0: lr
+  double grad_clip_norm = 1;   ///< over all trained parameters of all groups; 0: off
+  double lora_plus_ratio = 1;  ///< lr of the B factors over lr of the A factors
+  double lr_image = 0;         ///< 0: lr
   double lr_text = 0;
   double lr_heads = 0;
   double lr_scale = 0;
 };
 
 struct ScheduleOptions {
-  std::string kind = "cosine";           ///< "cosine", "constant" or "linear"
+  std::string kind = "cosine";  ///< "cosine", "constant" or "linear"
   std::int64_t warmup_steps = 0;
-  std::int64_t max_steps = 0;            ///< one of max_steps and max_epochs is given
+  std::int64_t max_steps = 0;  ///< one of max_steps and max_epochs is given
   std::int64_t max_epochs = 0;
   std::int64_t early_stop_patience = 0;  ///< validations without a better keep_best value; 0: off
 };
 
 struct PrecisionOptions {
-  std::string compute = "float32";       ///< "float32", "bfloat16", or "float64" (tests of equality)
+  std::string compute = "float32";  ///< "float32", "bfloat16", or "float64" (tests of equality)
   std::string memory_format = "contiguous";  ///< or "channels_last_3d"
-  std::string recompute = "none";        ///< "none", "blocks" or "stages"
+  std::string recompute = "none";            ///< "none", "blocks" or "stages"
   bool deterministic = true;
 };
 
 struct DistributedOptions {
-  std::string backend = "auto";          ///< "auto", "self" or "mpi"
+  std::string backend = "auto";  ///< "auto", "self" or "mpi"
   std::int64_t bucket_bytes = std::int64_t{16} << 20;
   double timeout_seconds = 600;
 };
 
 struct CheckpointOptions {
-  std::int64_t every_steps = 0;          ///< 0: at the end of each epoch
+  std::int64_t every_steps = 0;  ///< 0: at the end of each epoch
   std::int64_t keep_last = 2;
   std::string keep_best = "validation_loss";  ///< or "validation_auc"; "" : none
 };
 
 struct EvaluateOptions {
-  std::string prompts;                   ///< prompts.toml; needed when there are labels to score
-  std::int64_t every_epochs = 1;         ///< validation during training; 0: never
-  std::int64_t every_steps = 0;          ///< in steps instead, when > 0
-  std::string threshold = "youden";      ///< or "f1"; chosen on the validation split
+  std::string prompts;               ///< prompts.toml; needed when there are labels to score
+  std::int64_t every_epochs = 1;     ///< validation during training; 0: never
+  std::int64_t every_steps = 0;      ///< in steps instead, when > 0
+  std::string threshold = "youden";  ///< or "f1"; chosen on the validation split
   std::int64_t bootstrap_samples = 1000;
   bool linear_probe = true;
-  std::int64_t batch_size = 16;          ///< samples per pass and rank
+  std::int64_t batch_size = 16;  ///< samples per pass and rank
 };
 
 /// Everything a run is made of: one member for each table of the TOML file (design §5).
 struct RunConfig {
   RunOptions run;
   DataOptions data;
-  std::optional<data::PreprocessOptions> preprocess;  ///< what the cache must hold; absent: what it holds
+  std::optional<data::PreprocessOptions>
+      preprocess;  ///< what the cache must hold; absent: what it holds
   ModelOptions model;
   models::AdaptOptions adapt;
   LossOptions loss;
@@ -121,13 +122,14 @@ struct RunConfig {
   CheckpointOptions checkpoint;
   EvaluateOptions evaluate;
 
-  std::string resolved_toml;   ///< loadable again
-  std::string origins_toml;    ///< the same with a comment on where each value came from
+  std::string resolved_toml;  ///< loadable again
+  std::string origins_toml;   ///< the same with a comment on where each value came from
   [[nodiscard]] std::string run_dir() const { return run.output_dir + "/" + run.name; }
 };
 
-/// Reads and checks everything that can be checked without data. Keys of the agreed design whose feature is
-/// not in this build (for example loss.kind = "siglip") are known and refused by name, never ignored.
+/// Reads and checks everything that can be checked without data. Keys of the agreed design whose
+/// feature is not in this build (for example loss.kind = "siglip") are known and refused by name,
+/// never ignored.
 /// @throws ConfigError with file:line:column
 [[nodiscard]] RunConfig load_run_config(const ConfigSources& sources);
 

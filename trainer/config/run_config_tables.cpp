@@ -30,19 +30,23 @@ void read_fraction(ConfigReader& reader, const std::string& path, double& value)
     throw reader.error(path, str("must be in [0, 1), is ", value, "."));
 }
 
-void read_targets(ConfigReader& reader, const std::string& path, std::vector<std::string>& targets) {
+void read_targets(ConfigReader& reader, const std::string& path,
+                  std::vector<std::string>& targets) {
   reader.read(path, targets);
   for (const std::string& target : targets) {
-    if (target.empty()) throw reader.error(path, "holds an empty name. Name a module or drop the entry.");
+    if (target.empty())
+      throw reader.error(path, "holds an empty name. Name a module or drop the entry.");
     try {
       const std::regex expression(target);
     } catch (const std::regex_error& error) {
-      throw reader.error(path, str("holds '", target, "', which is no regular expression (", error.what(), ")."));
+      throw reader.error(
+          path, str("holds '", target, "', which is no regular expression (", error.what(), ")."));
     }
   }
 }
 
-void read_tower(ConfigReader& reader, const std::string& table, models::TowerAdapterOptions& tower) {
+void read_tower(ConfigReader& reader, const std::string& table,
+                models::TowerAdapterOptions& tower) {
   read_range(reader, table + ".rank", tower.rank, 0, 4096);
   read_positive(reader, table + ".alpha", tower.alpha, 1e6);
   read_fraction(reader, table + ".dropout", tower.dropout);
@@ -63,13 +67,14 @@ void read_augment(ConfigReader& reader, data::AugmentOptions& augment) {
 
 }  // namespace
 
-void read_range(ConfigReader& reader, const std::string& path, double& value, double low, double high) {
+void read_range(ConfigReader& reader, const std::string& path, double& value, double low,
+                double high) {
   reader.read(path, value);
   check_range(reader, path, value, low, high);
 }
 
-void read_range(ConfigReader& reader, const std::string& path, std::int64_t& value, std::int64_t low,
-                std::int64_t high) {
+void read_range(ConfigReader& reader, const std::string& path, std::int64_t& value,
+                std::int64_t low, std::int64_t high) {
   reader.read(path, value);
   check_range(reader, path, value, low, high);
 }
@@ -83,8 +88,8 @@ void read_word(ConfigReader& reader, const std::string& path, std::string& value
     if (each.word != value) continue;
     std::string instead;
     for (const std::string& word : allowed) instead += (instead.empty() ? "'" : ", '") + word + "'";
-    throw reader.error(path, str("is '", value, "', which this build does not have: ", each.reason, ". Use ",
-                                 instead, "."));
+    throw reader.error(path, str("is '", value, "', which this build does not have: ", each.reason,
+                                 ". Use ", instead, "."));
   }
 }
 
@@ -93,9 +98,11 @@ void read_run_table(ConfigReader& reader, RunOptions& options) {
   const bool is_plain = !options.name.empty() && options.name != "." && options.name != ".." &&
                         options.name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
   if (!is_plain)
-    throw reader.error("run.name", str("must be a folder's name without '/', is '", options.name, "'."));
+    throw reader.error("run.name",
+                       str("must be a folder's name without '/', is '", options.name, "'."));
   reader.read("run.output_dir", options.output_dir);
-  if (options.output_dir.empty()) throw reader.error("run.output_dir", "is empty. Use '.' for this folder.");
+  if (options.output_dir.empty())
+    throw reader.error("run.output_dir", "is empty. Use '.' for this folder.");
   read_range(reader, "run.seed", options.seed, 0, std::numeric_limits<std::int64_t>::max());
   read_range(reader, "run.log_every_steps", options.log_every_steps, 1, kMaxCount);
 }
@@ -103,7 +110,8 @@ void read_run_table(ConfigReader& reader, RunOptions& options) {
 void read_data_table(ConfigReader& reader, DataOptions& options) {
   reader.read("data.cache", options.cache);
   reader.read("data.train_split", options.train_split);
-  if (options.train_split.empty()) throw reader.error("data.train_split", "is empty. Name a split, or 'all'.");
+  if (options.train_split.empty())
+    throw reader.error("data.train_split", "is empty. Name a split, or 'all'.");
   reader.read("data.validation_split", options.validation_split);
   reader.read("data.test_split", options.test_split);
   reader.read("data.sites", options.sites);
@@ -170,7 +178,8 @@ void read_optimizer_table(ConfigReader& reader, OptimizerOptions& options) {
   read_range(reader, "optimizer.weight_decay", options.weight_decay, 0, 10);
   reader.read("optimizer.betas", options.betas);
   const auto is_beta = [](double beta) { return beta >= 0 && beta < 1; };
-  if (options.betas.size() != 2 || !std::all_of(options.betas.begin(), options.betas.end(), is_beta))
+  if (options.betas.size() != 2 ||
+      !std::all_of(options.betas.begin(), options.betas.end(), is_beta))
     throw reader.error("optimizer.betas", "must be two numbers in [0, 1).");
   read_positive(reader, "optimizer.eps", options.eps, 1);
   read_range(reader, "optimizer.grad_clip_norm", options.grad_clip_norm, 0, 1e9);
@@ -187,14 +196,16 @@ void read_schedule_table(ConfigReader& reader, ScheduleOptions& options) {
   read_range(reader, "schedule.max_steps", options.max_steps, 0, kMaxCount);
   read_range(reader, "schedule.max_epochs", options.max_epochs, 0, kMaxCount);
   if (options.max_steps > 0 && options.max_epochs > 0)
-    throw reader.error("schedule.max_epochs", str("and schedule.max_steps (", reader.origin("schedule.max_steps"),
-                                                  ") are both given. Keep one, set the other to 0."));
+    throw reader.error("schedule.max_epochs",
+                       str("and schedule.max_steps (", reader.origin("schedule.max_steps"),
+                           ") are both given. Keep one, set the other to 0."));
   read_range(reader, "schedule.early_stop_patience", options.early_stop_patience, 0, kMaxCount);
 }
 
 void read_precision_table(ConfigReader& reader, PrecisionOptions& options) {
   read_word(reader, "precision.compute", options.compute, {"float32", "bfloat16", "float64"});
-  read_word(reader, "precision.memory_format", options.memory_format, {"contiguous", "channels_last_3d"});
+  read_word(reader, "precision.memory_format", options.memory_format,
+            {"contiguous", "channels_last_3d"});
   read_word(reader, "precision.recompute", options.recompute, {"none", "blocks", "stages"});
   reader.read("precision.deterministic", options.deterministic);
 }
@@ -204,11 +215,13 @@ void read_distributed_table(ConfigReader& reader, DistributedOptions& options) {
             {{"nccl", "it runs on host memory only"}});
   std::string overlap = "auto";
   const std::string no_overlap = "gradients are reduced after backward";
-  read_word(reader, "distributed.overlap", overlap, {"auto"}, {{"on", no_overlap}, {"off", no_overlap}});
+  read_word(reader, "distributed.overlap", overlap, {"auto"},
+            {{"on", no_overlap}, {"off", no_overlap}});
   read_range(reader, "distributed.bucket_bytes", options.bucket_bytes, 1024, std::int64_t{1} << 31);
   std::string reduction = "fast";
   read_word(reader, "distributed.reduction", reduction, {"fast"},
-            {{"ordered", "sums are formed rank by rank, not over a tree that every number of ranks shares"}});
+            {{"ordered",
+              "sums are formed rank by rank, not over a tree that every number of ranks shares"}});
   std::string wire_dtype = "gradient";
   const std::string own_dtype = "gradients travel in the dtype that they have";
   read_word(reader, "distributed.wire_dtype", wire_dtype, {"gradient"},
@@ -216,16 +229,18 @@ void read_distributed_table(ConfigReader& reader, DistributedOptions& options) {
   bool shard_optimizer = false;
   reader.read("distributed.shard_optimizer", shard_optimizer);
   if (shard_optimizer)
-    throw reader.error("distributed.shard_optimizer",
-                       "is true, which this build does not have: every rank keeps the whole optimizer state. "
-                       "Set it to false.");
+    throw reader.error(
+        "distributed.shard_optimizer",
+        "is true, which this build does not have: every rank keeps the whole optimizer state. "
+        "Set it to false.");
   read_positive(reader, "distributed.timeout_seconds", options.timeout_seconds, 30.0 * 24 * 3600);
 }
 
 void read_checkpoint_table(ConfigReader& reader, CheckpointOptions& options) {
   read_range(reader, "checkpoint.every_steps", options.every_steps, 0, kMaxCount);
   read_range(reader, "checkpoint.keep_last", options.keep_last, 1, kMaxCount);
-  read_word(reader, "checkpoint.keep_best", options.keep_best, {"validation_loss", "validation_auc", ""});
+  read_word(reader, "checkpoint.keep_best", options.keep_best,
+            {"validation_loss", "validation_auc", ""});
 }
 
 void read_evaluate_table(ConfigReader& reader, EvaluateOptions& options) {

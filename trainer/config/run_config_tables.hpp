@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "trainer/run_config.hpp"
-
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "trainer/run_config.hpp"
 
 namespace triphase::trainer {
 
@@ -15,8 +15,8 @@ struct RefusedWord {
   std::string reason;
 };
 
-/// Reads the table's keys into `options`, in the order of design §5. Ranges are checked here; what concerns two
-/// tables is checked by load_run_config(). @throws ConfigError with file:line:column
+/// Reads the table's keys into `options`, in the order of design §5. Ranges are checked here; what
+/// concerns two tables is checked by load_run_config(). @throws ConfigError with file:line:column
 void read_run_table(ConfigReader& reader, RunOptions& options);
 void read_data_table(ConfigReader& reader, DataOptions& options);
 void read_model_table(ConfigReader& reader, ModelOptions& options);
@@ -31,12 +31,14 @@ void read_checkpoint_table(ConfigReader& reader, CheckpointOptions& options);
 void read_evaluate_table(ConfigReader& reader, EvaluateOptions& options);
 
 /// Reads a number and checks low <= value <= high.
-void read_range(ConfigReader& reader, const std::string& path, double& value, double low, double high);
-void read_range(ConfigReader& reader, const std::string& path, std::int64_t& value, std::int64_t low,
-                std::int64_t high);
+void read_range(ConfigReader& reader, const std::string& path, double& value, double low,
+                double high);
+void read_range(ConfigReader& reader, const std::string& path, std::int64_t& value,
+                std::int64_t low, std::int64_t high);
 
 /// Reads one of `allowed`; one of `refused` is an error that says why this build cannot do it.
 void read_word(ConfigReader& reader, const std::string& path, std::string& value,
-               const std::vector<std::string>& allowed, const std::vector<RefusedWord>& refused = {});
+               const std::vector<std::string>& allowed,
+               const std::vector<RefusedWord>& refused = {});
 
 }  // namespace triphase::trainer

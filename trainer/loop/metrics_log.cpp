@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/loop/metrics_log.hpp"
 
-#include "base/file.hpp"
-
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <string_view>
+
+#include "base/file.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -16,7 +16,8 @@ constexpr std::int64_t kMetricsBytesMax = std::int64_t{1} << 31;
 
 bool is_kept(std::string_view line, std::int64_t last_step) {
   const Json record = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!record.is_object() || !record.contains("step") || !record.at("step").is_number_integer()) return false;
+  if (!record.is_object() || !record.contains("step") || !record.at("step").is_number_integer())
+    return false;
   return record.at("step").get<std::int64_t>() <= last_step;
 }
 
@@ -36,10 +37,12 @@ void drop_later_lines(const std::filesystem::path& path, std::int64_t last_step)
 
 }  // namespace
 
-MetricsLog::MetricsLog(std::filesystem::path path, std::int64_t last_step) : path_(std::move(path)) {
+MetricsLog::MetricsLog(std::filesystem::path path, std::int64_t last_step)
+    : path_(std::move(path)) {
   if (std::filesystem::exists(path_)) drop_later_lines(path_, last_step);
   file_ = Descriptor(open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (file_.get() < 0) throw io_error(str("cannot write '", path_.string(), "'"), errno, /*creating=*/true);
+  if (file_.get() < 0)
+    throw io_error(str("cannot write '", path_.string(), "'"), errno, /*creating=*/true);
 }
 
 void MetricsLog::append(const Json& record) {

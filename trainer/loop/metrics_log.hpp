@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "base/descriptor.hpp"
-#include "base/json.hpp"
-
 #include <cstdint>
 #include <filesystem>
+
+#include "base/descriptor.hpp"
+#include "base/json.hpp"
 
 namespace triphase::trainer {
 
 /// metrics.jsonl: one JSON object a line, appended whole. Rank 0's.
 class MetricsLog {
  public:
-  /// Opens the file; lines of steps after `last_step` (a run that is resumed makes them again) and a line that was cut
-  /// short are dropped. @throws IoError
+  /// Opens the file; lines of steps after `last_step` (a run that is resumed makes them again) and
+  /// a line that was cut short are dropped. @throws IoError
   MetricsLog(std::filesystem::path path, std::int64_t last_step);
   /// @param record an object with `step`. @throws IoError
   void append(const Json& record);

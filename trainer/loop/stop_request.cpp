@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/loop/stop_request.hpp"
 
-#include "base/file.hpp"
-#include "trainer/train.hpp"
-
 #include <cerrno>
 #include <csignal>
+
+#include "base/file.hpp"
+#include "trainer/train.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -27,7 +27,8 @@ void install_stop_signals() {
   action.sa_flags = SA_RESTART;  // reading and MPI go on; the loop looks at the flag
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGUSR1, SIGTERM})
-    if (sigaction(signal, &action, nullptr) != 0) throw io_error("cannot install a signal handler", errno);
+    if (sigaction(signal, &action, nullptr) != 0)
+      throw io_error("cannot install a signal handler", errno);
 }
 
 }  // namespace triphase::trainer

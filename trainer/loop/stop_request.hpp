@@ -3,7 +3,8 @@
 
 namespace triphase::trainer {
 
-/// Whether a signal has asked this process to stop (see install_stop_signals()). Stays true: a study stops, too.
+/// Whether a signal has asked this process to stop (see install_stop_signals()). Stays true: a
+/// study stops, too.
 [[nodiscard]] bool stop_requested();
 
 /// Forgets the request; for tests, which stop more than one run.

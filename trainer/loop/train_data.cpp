@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/loop/train_data.hpp"
 
+#include <algorithm>
+
 #include "data/epoch_plan.hpp"
 #include "data/tokenizer.hpp"
-
-#include <algorithm>
 
 namespace triphase::trainer {
 namespace {
 
 /// The cache's own specification with what the run asks for put in its place.
-void check_specification(const data::Cache& cache, const RunConfig& config, const data::Tokenizer* tokenizer) {
+void check_specification(const data::Cache& cache, const RunConfig& config,
+                         const data::Tokenizer* tokenizer) {
   data::CacheSpec wanted = cache.spec();
   if (config.preprocess) wanted.preprocess = *config.preprocess;
   if (tokenizer != nullptr) wanted.tokenizer_hash = tokenizer->hash();
@@ -18,7 +19,8 @@ void check_specification(const data::Cache& cache, const RunConfig& config, cons
 }
 
 /// Another limit of text length in cache and run is an error only where it makes a difference.
-void check_reports(const data::Cache& cache, const RunConfig& config, const models::TwoTowerOptions& model) {
+void check_reports(const data::Cache& cache, const RunConfig& config,
+                   const models::TwoTowerOptions& model) {
   std::int64_t longest = 0;
   std::int64_t largest_id = 0;
   for (const data::CacheEntry& entry : cache.entries()) {
@@ -28,27 +30,34 @@ void check_reports(const data::Cache& cache, const RunConfig& config, const mode
   const std::string folder = cache.folder().string();
   const std::int64_t wanted = config.model.max_text_tokens;
   const std::int64_t cut_at = cache.spec().max_text_tokens;
-  TRIPHASE_CHECK(DataError, longest <= wanted && (cut_at >= wanted || longest < cut_at), "cache '", folder,
-                 "' holds reports of up to ", longest, " tokens, cut at ", cut_at,
-                 "; model.max_text_tokens is ", wanted, ". Set it to ", cut_at, ", or build the cache again.");
+  TRIPHASE_CHECK(DataError, longest <= wanted && (cut_at >= wanted || longest < cut_at), "cache '",
+                 folder, "' holds reports of up to ", longest, " tokens, cut at ", cut_at,
+                 "; model.max_text_tokens is ", wanted, ". Set it to ", cut_at,
+                 ", or build the cache again.");
   const std::int64_t limit = model.text.max_positions - 2;
   TRIPHASE_CHECK(DataError, longest <= limit, "cache '", folder, "' holds a report of ", longest,
                  " tokens; model '", model.preset, "' takes ", limit,
-                 ". Build the cache again with model.max_text_tokens = ", limit, ", or take a larger model.preset.");
-  TRIPHASE_CHECK(DataError, largest_id < model.text.vocabulary_size, "cache '", folder, "' holds token ", largest_id,
-                 "; model '", model.preset, "' knows ", model.text.vocabulary_size,
+                 ". Build the cache again with model.max_text_tokens = ", limit,
+                 ", or take a larger model.preset.");
+  TRIPHASE_CHECK(DataError, largest_id < model.text.vocabulary_size, "cache '", folder,
+                 "' holds token ", largest_id, "; model '", model.preset, "' knows ",
+                 model.text.vocabulary_size,
                  " tokens. Build the cache with the model's tokenizer.");
 }
 
-void check_findings(const data::Cache& cache, const RunConfig& config, const models::TwoTowerOptions& model) {
+void check_findings(const data::Cache& cache, const RunConfig& config,
+                    const models::TwoTowerOptions& model) {
   if (config.loss.phenotype_weight == 0) return;
   const auto num_findings = static_cast<std::int64_t>(cache.findings().size());
-  TRIPHASE_CHECK(ConfigError, num_findings > 0, "loss.phenotype_weight is ", config.loss.phenotype_weight,
-                 ", but cache '", cache.folder().string(),
-                 "' has no label columns. Set it to 0, or build the cache from a manifest with label:<finding> columns.");
-  TRIPHASE_CHECK(ConfigError, num_findings <= model.image.num_phenotypes, "cache '", cache.folder().string(), "' has ",
-                 num_findings, " label columns and the phenotype head of model '", model.preset, "' has ",
-                 model.image.num_phenotypes, " outputs. Set loss.phenotype_weight to 0, or label fewer findings.");
+  TRIPHASE_CHECK(ConfigError, num_findings > 0, "loss.phenotype_weight is ",
+                 config.loss.phenotype_weight, ", but cache '", cache.folder().string(),
+                 "' has no label columns. Set it to 0, or build the cache from a manifest with "
+                 "label:<finding> columns.");
+  TRIPHASE_CHECK(ConfigError, num_findings <= model.image.num_phenotypes, "cache '",
+                 cache.folder().string(), "' has ", num_findings,
+                 " label columns and the phenotype head of model '", model.preset, "' has ",
+                 model.image.num_phenotypes,
+                 " outputs. Set loss.phenotype_weight to 0, or label fewer findings.");
 }
 
 /// The last token of a sentence as reports have it (words and signs apart, joined by spaces).
@@ -79,7 +88,8 @@ TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions
   check_reports(*data.cache, config, model);
   check_findings(*data.cache, config, model);
   data.train = data.cache->select(config.data.train_split, config.data.sites);
-  if (has_validation(config)) data.validation = data.cache->select(config.data.validation_split, config.data.sites);
+  if (has_validation(config))
+    data.validation = data.cache->select(config.data.validation_split, config.data.sites);
   return data;
 }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <memory>
+#include <vector>
+
 #include "data/batch_loader.hpp"
 #include "data/cache.hpp"
 #include "models/two_tower.hpp"
 #include "trainer/run_config.hpp"
-
-#include <cstdint>
-#include <memory>
-#include <vector>
 
 namespace triphase::trainer {
 
@@ -21,9 +21,10 @@ struct TrainData {
   std::int64_t period_token_id = -1;
 };
 
-/// Opens the cache and checks it against the run: preprocessing, tokenizer, length of reports, vocabulary, findings.
-/// Purely local. @throws ConfigError, DataError
-[[nodiscard]] TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions& model);
+/// Opens the cache and checks it against the run: preprocessing, tokenizer, length of reports,
+/// vocabulary, findings. Purely local. @throws ConfigError, DataError
+[[nodiscard]] TrainData open_train_data(const RunConfig& config,
+                                        const models::TwoTowerOptions& model);
 
 /// Where an epoch's loader starts and which part of it is this rank's.
 struct EpochPosition {
@@ -34,7 +35,8 @@ struct EpochPosition {
 };
 
 /// This rank's batches of the rest of an epoch. The data must outlive the loader. Purely local.
-[[nodiscard]] std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data, const RunConfig& config,
+[[nodiscard]] std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data,
+                                                            const RunConfig& config,
                                                             const EpochPosition& position);
 
 /// Whether a run validates at all.

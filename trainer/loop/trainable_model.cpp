@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/loop/trainable_model.hpp"
 
-#include "trainer/build_model.hpp"
-
 #include <ATen/ATen.h>
+
+#include "trainer/build_model.hpp"
 
 namespace triphase::trainer {
 

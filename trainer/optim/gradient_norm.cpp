@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/optim/gradient_norm.hpp"
 
-#include "base/error.hpp"
-
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+
+#include "base/error.hpp"
 
 namespace triphase::trainer {
 namespace {

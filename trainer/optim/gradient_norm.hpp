@@ -7,8 +7,9 @@
 
 namespace triphase::trainer {
 
-/// Euclidean norm over all elements of all tensors. Squares are summed in float64 over pieces of a fixed size, in a
-/// fixed order: the same bits for any number of threads, so that replicas cannot drift apart.
+/// Euclidean norm over all elements of all tensors. Squares are summed in float64 over pieces of a
+/// fixed size, in a fixed order: the same bits for any number of threads, so that replicas cannot
+/// drift apart.
 /// @param tensors float32 or float64, dense (any layout)
 [[nodiscard]] double global_norm(const std::vector<at::Tensor>& tensors);
 

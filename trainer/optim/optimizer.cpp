@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/optim/optimizer.hpp"
 
-#include "trainer/optim/gradient_norm.hpp"
-
 #include <ATen/ATen.h>
 
 #include <cmath>
 #include <map>
 #include <tuple>
+
+#include "trainer/optim/gradient_norm.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -23,7 +23,8 @@ double part_lr(const OptimizerOptions& options, std::string_view part) {
 bool is_b_factor(std::string_view name) { return name.find(".lora_B") != std::string_view::npos; }
 
 std::vector<OptimizerGroup> make_groups(
-    const std::vector<std::pair<std::string, at::Tensor>>& parameters, const OptimizerOptions& options) {
+    const std::vector<std::pair<std::string, at::Tensor>>& parameters,
+    const OptimizerOptions& options) {
   std::vector<OptimizerGroup> groups;
   std::map<std::tuple<std::string, bool, bool>, std::size_t> places;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
@@ -44,8 +45,8 @@ std::vector<OptimizerGroup> make_groups(
   return groups;
 }
 
-/// Strides are equal where the size is not 1: the fused kernel walks memory, not indices, and would pair wrong
-/// elements without a word. Source: measured, see docs/numerics.md.
+/// Strides are equal where the size is not 1: the fused kernel walks memory, not indices, and would
+/// pair wrong elements without a word. Source: measured, see docs/numerics.md.
 bool has_equal_layout(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes()) return false;
   for (std::int64_t axis = 0; axis < a.dim(); ++axis)
@@ -53,7 +54,8 @@ bool has_equal_layout(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-std::vector<at::Tensor> pick(const std::vector<at::Tensor>& tensors, const std::vector<std::int64_t>& members) {
+std::vector<at::Tensor> pick(const std::vector<at::Tensor>& tensors,
+                             const std::vector<std::int64_t>& members) {
   std::vector<at::Tensor> picked;
   picked.reserve(members.size());
   for (const std::int64_t i : members) picked.push_back(tensors[static_cast<std::size_t>(i)]);
@@ -65,11 +67,13 @@ std::vector<at::Tensor> pick(const std::vector<at::Tensor>& tensors, const std::
 std::string_view parameter_part(std::string_view name) {
   const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
   if (name == "logit_scale") return "scale";
-  if (has(".contrastive_head.") || has(".classifier.") || has("encode_text.linear_layer.")) return "heads";
+  if (has(".contrastive_head.") || has(".classifier.") || has("encode_text.linear_layer."))
+    return "heads";
   return name.starts_with("encode_text.") ? "text" : "image";
 }
 
-Optimizer::Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters, OptimizerOptions options)
+Optimizer::Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters,
+                     OptimizerOptions options)
     : parameters_(std::move(parameters)),
       options_(std::move(options)),
       groups_(make_groups(parameters_, options_)) {
@@ -90,7 +94,8 @@ std::vector<at::Tensor> Optimizer::checked_gradients() const {
     const at::Tensor& gradient = parameter.grad();
     TRIPHASE_CHECK(InternalError, gradient.defined(), "parameter '", name, "' has no gradient");
     TRIPHASE_CHECK(InternalError,
-                   has_equal_layout(parameter, gradient) && has_equal_layout(parameter, exp_avg_[i]) &&
+                   has_equal_layout(parameter, gradient) &&
+                       has_equal_layout(parameter, exp_avg_[i]) &&
                        gradient.scalar_type() == parameter.scalar_type(),
                    "the gradient of '", name, "' lies in memory otherwise than the parameter");
     result.push_back(gradient);
@@ -117,8 +122,8 @@ UpdateReport Optimizer::update(double lr_factor) {
     std::vector<at::Tensor> exp_avg_sq = pick(exp_avg_sq_, group.members);
     const std::vector<at::Tensor> steps(parameters.size(), count);
     at::_fused_adamw_(parameters, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps,
-                      group.lr * lr_factor, options_.betas[0], options_.betas[1], group.weight_decay,
-                      options_.eps, /*amsgrad=*/false, /*maximize=*/false);
+                      group.lr * lr_factor, options_.betas[0], options_.betas[1],
+                      group.weight_decay, options_.eps, /*amsgrad=*/false, /*maximize=*/false);
   }
   return {.grad_norm = norm, .is_skipped = false};
 }
@@ -142,8 +147,9 @@ void Optimizer::load_state(const models::NamedTensors& tensors, const std::strin
                    "': it was written while other parameters trained. Set adapt.* as it was then.");
     at::Tensor tensor = found->second;
     given.erase(found);
-    TRIPHASE_CHECK(CheckpointError, tensor.sizes() == like.sizes(), "'", source, "' has '", name, "' of shape ",
-                   tensor.sizes(), ", expected ", like.sizes(), ". Set adapt.* as it was then.");
+    TRIPHASE_CHECK(CheckpointError, tensor.sizes() == like.sizes(), "'", source, "' has '", name,
+                   "' of shape ", tensor.sizes(), ", expected ", like.sizes(),
+                   ". Set adapt.* as it was then.");
     return tensor;
   };
   const std::int64_t count = take("step", at::empty({}, at::kLong)).item<std::int64_t>();

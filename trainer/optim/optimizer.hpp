@@ -1,38 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "models/weights.hpp"
-#include "trainer/run_config.hpp"
-
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "models/weights.hpp"
+#include "trainer/run_config.hpp"
+
 namespace triphase::trainer {
 
 /// Parameters that share a learning rate and a weight decay.
 struct OptimizerGroup {
-  std::string name;  ///< "image", "text", "heads" or "scale", with " B factors" and " without decay" added
-  double lr = 0;     ///< before the schedule's factor
+  std::string
+      name;  ///< "image", "text", "heads" or "scale", with " B factors" and " without decay" added
+  double lr = 0;  ///< before the schedule's factor
   double weight_decay = 0;
   std::vector<std::int64_t> members;  ///< into the parameters, rising
 };
 
 /// What one update did.
 struct UpdateReport {
-  double grad_norm = 0;    ///< before clipping
-  bool is_skipped = false; ///< the norm was not finite: nothing changed
+  double grad_norm = 0;     ///< before clipping
+  bool is_skipped = false;  ///< the norm was not finite: nothing changed
 };
 
 /// AdamW with decoupled decay over the parameters that train:
 ///   m = b1 m + (1-b1) g,  v = b2 v + (1-b2) g^2,
 ///   p = p - lr wd p - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps).
-/// Weights of two and more dimensions decay; biases, norms and the log-scale do not. Gradients are taken as they
-/// are (summed over the ranks, the same bits on each), so every rank makes the same update.
-/// Source: Loshchilov and Hutter, Decoupled Weight Decay, 2019, algorithm 2; torch.optim.AdamW for the order of
-/// operations; Hayou et al., LoRA+, 2024, for the ratio of the B factors' learning rate.
+/// Weights of two and more dimensions decay; biases, norms and the log-scale do not. Gradients are
+/// taken as they are (summed over the ranks, the same bits on each), so every rank makes the same
+/// update. Source: Loshchilov and Hutter, Decoupled Weight Decay, 2019, algorithm 2;
+/// torch.optim.AdamW for the order of operations; Hayou et al., LoRA+, 2024, for the ratio of the B
+/// factors' learning rate.
 class Optimizer {
  public:
   Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters, OptimizerOptions options);
@@ -42,7 +44,8 @@ class Optimizer {
 
   /// Moments as exp_avg.<name> and exp_avg_sq.<name>, and the count of updates as `step`.
   [[nodiscard]] models::NamedTensors state() const;
-  /// @throws CheckpointError naming what is missing, extra or of another shape; nothing has changed then
+  /// @throws CheckpointError naming what is missing, extra or of another shape; nothing has changed
+  /// then
   void load_state(const models::NamedTensors& tensors, const std::string& source);
 
   [[nodiscard]] const std::vector<OptimizerGroup>& groups() const { return groups_; }

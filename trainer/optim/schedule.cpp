@@ -7,8 +7,9 @@
 namespace triphase::trainer {
 
 std::int64_t total_steps(const ScheduleOptions& options, std::int64_t steps_per_epoch) {
-  TRIPHASE_CHECK(ConfigError, options.max_steps > 0 || options.max_epochs > 0,
-                 "neither schedule.max_steps nor schedule.max_epochs is given. Say how long to train.");
+  TRIPHASE_CHECK(
+      ConfigError, options.max_steps > 0 || options.max_epochs > 0,
+      "neither schedule.max_steps nor schedule.max_epochs is given. Say how long to train.");
   const std::int64_t total =
       options.max_steps > 0 ? options.max_steps : options.max_epochs * steps_per_epoch;
   TRIPHASE_CHECK(ConfigError, options.warmup_steps <= total, "schedule.warmup_steps is ",

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/loop/train_step.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <mutex>
+
+#include "base/random.hpp"
+#include "dist/global_contrastive_loss.hpp"
+#include "dist/runtime.hpp"
+#include "trainer/compute_scope.hpp"
+#include "trainer/loop/phenotype_loss.hpp"
+
+namespace triphase::trainer {
+namespace {
+
+/// Seconds since it was made or last asked.
+class Stopwatch {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+    return seconds;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+/// Dropout is the only thing in a step that draws numbers. Keyed by rank too: ranks must not drop
+/// alike. So with dropout the numbers of a run depend on the number of ranks, and without it they
+/// do not.
+void seed_dropout(std::int64_t seed, std::int64_t step, int rank) {
+  KeyedRandom key{static_cast<std::uint64_t>(seed), static_cast<std::uint64_t>(step),
+                  static_cast<std::uint64_t>(rank), /*what for: dropout*/ 0xd0};
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const std::lock_guard lock(generator.mutex());
+  generator.set_current_seed(key.bits());
+}
+
+std::vector<at::Tensor> moving_statistics(models::TwoTower& model, const RunConfig& config) {
+  std::vector<at::Tensor> statistics;
+  if (config.model.batch_norm != "local") return statistics;
+  for (const auto& buffer : model->named_buffers())
+    if (buffer.key().ends_with(".running_mean") || buffer.key().ends_with(".running_var"))
+      statistics.push_back(buffer.value());
+  return statistics;
+}
+
+std::vector<at::Tensor> copies(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> result;
+  for (const at::Tensor& tensor : tensors) result.push_back(tensor.clone());
+  return result;
+}
+
+}  // namespace
+
+TrainStep::TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimizer& optimizer,
+                     dist::GradientReducer& reducer, const RunConfig& config)
+    : model_(model),
+      group_(group),
+      optimizer_(optimizer),
+      reducer_(reducer),
+      config_(config),
+      statistics_(moving_statistics(model, config)) {}
+
+at::Tensor TrainStep::forward_and_loss(const data::Batch& batch, StepReport& report) {
+  const bool with_phenotypes = config_.loss.phenotype_weight > 0;
+  Stopwatch watch;
+  models::Embeddings embeddings;
+  // Towers are local, so one rank alone may fail in them; the loss is collective.
+  dist::agree_on(group_, [&] {
+    const ComputeScope scope(config_.precision);
+    embeddings = model_->forward(model_input(batch.volumes, config_.precision), batch.tokens,
+                                 batch.mask, with_phenotypes);
+  });
+  report.seconds.forward = watch.lap();
+  at::Tensor total =
+      dist::global_contrastive_loss(embeddings.image, embeddings.text, model_->log_scale(), group_);
+  report.contrastive_loss = total.item<double>();
+  report.loss = report.contrastive_loss;
+  if (with_phenotypes) {
+    const at::Tensor logits = embeddings.phenotype_logits.to(embeddings.image.scalar_type());
+    const PhenotypeLoss phenotypes = phenotype_loss(logits, batch.labels, group_);
+    report.phenotype_loss = phenotypes.value;
+    report.loss += config_.loss.phenotype_weight * phenotypes.value;
+    total = total + config_.loss.phenotype_weight * phenotypes.local;
+  }
+  report.seconds.loss = watch.lap();
+  return total;
+}
+
+/// Each rank's statistics moved by its own batch; their mean is what every rank goes on with and
+/// saves.
+void TrainStep::average_statistics() {
+  if (statistics_.empty()) return;
+  std::vector<at::Tensor> flat;
+  for (const at::Tensor& tensor : statistics_) flat.push_back(tensor.flatten());
+  const at::Tensor mean =
+      group_.all_reduce(at::cat(flat), dist::ReduceOp::kSum)->wait() / group_.num_ranks();
+  std::int64_t offset = 0;
+  for (at::Tensor& tensor : statistics_) {
+    tensor.copy_(mean.narrow(0, offset, tensor.numel()).view_as(tensor));
+    offset += tensor.numel();
+  }
+}
+
+StepReport TrainStep::run(const data::Batch& batch, double lr_factor, std::int64_t step) {
+  StepReport report;
+  seed_dropout(config_.run.seed, step, group_.rank());
+  report.temperature = std::exp(-model_->log_scale().item<double>());
+  const std::vector<at::Tensor> statistics_before = copies(statistics_);
+  reducer_.zero_gradients();
+  const at::Tensor loss = forward_and_loss(batch, report);
+
+  Stopwatch watch;
+  dist::agree_on(group_, [&] { loss.backward(); });
+  report.seconds.backward = watch.lap();
+  const dist::ReduceReport reduced = reducer_.reduce();
+  report.bytes_reduced = reduced.bytes;
+  report.seconds.reduce_exposed = watch.lap();
+
+  const at::NoGradGuard no_grad;
+  report.grad_norm = std::numeric_limits<double>::quiet_NaN();
+  report.is_skipped = true;
+  if (std::isfinite(report.loss)) {  // the same bits on every rank, and so is the decision
+    const UpdateReport update = optimizer_.update(lr_factor);
+    report.grad_norm = update.grad_norm;
+    report.is_skipped = update.is_skipped;
+  }
+  if (report.is_skipped) {
+    for (std::size_t i = 0; i < statistics_.size(); ++i) statistics_[i].copy_(statistics_before[i]);
+  } else {
+    model_->log_scale().clamp_max_(std::log(config_.loss.scale_max));
+    average_statistics();
+  }
+  report.seconds.optimizer = watch.lap();
+  return report;
+}
+
+}  // namespace triphase::trainer

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "data/batch_loader.hpp"
+#include "dist/gradient_reducer.hpp"
+#include "dist/process_group.hpp"
+#include "models/two_tower.hpp"
+#include "trainer/optim/optimizer.hpp"
+#include "trainer/run_config.hpp"
+
+namespace triphase::trainer {
+
+/// Seconds of one step by what they went into. `data` is the loop's to fill.
+struct StepSeconds {
+  double data = 0;
+  double forward = 0;
+  double loss = 0;
+  double backward = 0;
+  double reduce_exposed = 0;
+  double optimizer = 0;
+};
+
+/// What one step did; equal on every rank but for the seconds.
+struct StepReport {
+  double loss = 0;  ///< contrast plus weighted phenotype loss, over the global batch
+  double contrastive_loss = 0;
+  double phenotype_loss = 0;  ///< not weighted; 0 when off
+  double temperature = 0;     ///< that the step's loss was computed with
+  double grad_norm = 0;       ///< before clipping; NaN when the loss was not finite
+  bool is_skipped =
+      false;  ///< a number was not finite: weights, moments and statistics are as before
+  std::int64_t bytes_reduced = 0;
+  StepSeconds seconds;
+};
+
+/// One update over the global batch: encode, contrast, backward, sum over ranks, clip, AdamW,
+/// clamp. Holds references; everything must outlive it. The reducer must have been made over the
+/// optimizer's parameters.
+class TrainStep {
+ public:
+  TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimizer& optimizer,
+            dist::GradientReducer& reducer, const RunConfig& config);
+
+  /// @param batch this rank's pairs, the same number on every rank
+  /// @param step number of the step, which keys dropout together with seed and rank
+  /// Collective over group; a failure of one rank is thrown on all.
+  [[nodiscard]] StepReport run(const data::Batch& batch, double lr_factor, std::int64_t step);
+
+ private:
+  at::Tensor forward_and_loss(const data::Batch& batch, StepReport& report);
+  void average_statistics();
+
+  models::TwoTower& model_;
+  dist::ProcessGroup& group_;
+  Optimizer& optimizer_;
+  dist::GradientReducer& reducer_;
+  const RunConfig& config_;
+  std::vector<at::Tensor>
+      statistics_;  ///< running means and variances that move; empty when frozen
+};
+
+}  // namespace triphase::trainer

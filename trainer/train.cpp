@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/train.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "base/file.hpp"
+#include "base/parallel.hpp"
+#include "data/epoch_plan.hpp"
+#include "trainer/loop/run_folder.hpp"
+#include "trainer/loop/stop_request.hpp"
+#include "trainer/loop/train_loop.hpp"
+#include "trainer/optim/schedule.hpp"
+
+namespace triphase::trainer {
+namespace {
+
+/// Threads of this rank: OMP_NUM_THREADS where it is set; else the cores that this process may use,
+/// shared among the ranks of its host unless the launcher has bound each rank to cores of its own.
+/// Ranks with more threads than cores are several times slower.
+int threads_here(const dist::Runtime& runtime) {
+  if (const char* given = std::getenv("OMP_NUM_THREADS"); given != nullptr && std::atoi(given) > 0)
+    return std::atoi(given);
+  const int cores = available_cores();
+  const bool is_bound = cores < static_cast<int>(std::thread::hardware_concurrency());
+  return is_bound ? cores : std::max(1, cores / runtime.local_num_ranks());
+}
+
+/// The smallest count of any rank: replicas stay equal to the bit only where kernels divide their
+/// work alike.
+int agreed_threads(dist::Runtime& runtime) {
+  const at::Tensor threads = at::full({1}, threads_here(runtime), at::kLong);
+  return static_cast<int>(
+      runtime.world().all_reduce(threads, dist::ReduceOp::kMin)->wait().item<std::int64_t>());
+}
+
+void set_up_torch(const RunConfig& config, int threads) {
+  at::set_num_threads(threads);
+  at::globalContext().setDeterministicAlgorithms(config.precision.deterministic,
+                                                 /*warn_only=*/false);
+  // Its companion setting would fill every new tensor with NaN, a second write of all activations.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
+}
+
+/// The caller's logger where it writes a file, else one that writes the run folder's.
+Logger make_rank_log(const RunConfig& config, const Logger& log, dist::Runtime& runtime) {
+  const std::filesystem::path logs = std::filesystem::path(config.run_dir()) / "logs";
+  char name[32];
+  std::snprintf(name, sizeof name, "rank-%05d.log", runtime.rank());
+  LoggerOptions options = log.options();
+  options.file = logs / name;
+  std::optional<Logger> made;
+  dist::agree_on(runtime.world(), [&] {
+    make_output_directory(logs);
+    made.emplace(options);
+  });
+  return std::move(*made);
+}
+
+std::string mebibytes(std::int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+  return text;
+}
+
+std::string describe_steps(const RunConfig& config, const TrainData& data) {
+  const std::int64_t per_epoch = data::steps_per_epoch(static_cast<std::int64_t>(data.train.size()),
+                                                       config.batch.global_pairs);
+  const std::int64_t total = total_steps(config.schedule, per_epoch);
+  return str("samples           train ", data.train.size(), ", validation ", data.validation.size(),
+             "\n", "steps             ", total, " (", per_epoch, " per epoch, ",
+             static_cast<double>(total) / static_cast<double>(per_epoch), " epochs), warm-up ",
+             config.schedule.warmup_steps, "\n", "data hash         ", data.cache->data_hash(),
+             "\n");
+}
+
+}  // namespace
+
+TrainResult train(const RunConfig& config, const TrainRequest& request, dist::Runtime& runtime,
+                  Logger& log) {
+  const int threads = agreed_threads(runtime);
+  set_up_torch(config, threads);
+  std::optional<Logger> own;
+  if (log.options().file.empty()) own.emplace(make_rank_log(config, log, runtime));
+  TrainLoop loop(config,
+                 {.resume = request.resume,
+                  .show_progress = request.show_progress,
+                  .threads = threads,
+                  .mpi = dist::Runtime::library_version(),
+                  .stop_requested = stop_requested,
+                  .on_step = {}},
+                 runtime.world(), own ? *own : log);
+  return loop.run();
+}
+
+std::string describe_run(const RunConfig& config, int num_ranks) {
+  const std::int64_t pairs = pairs_per_rank(config, num_ranks);
+  models::TwoTower model(models::model_preset(config.model.preset));
+  const models::AdapterPlan plan = models::plan_adapters(model, config.adapt);
+  const TrainData data = open_train_data(config, model->options());
+  const MemoryEstimate memory = estimate_memory(plan, config.precision);
+  std::string text = plan.table() + "\n";
+  text += str("ranks             ", num_ranks, "\n", "pairs             ",
+              config.batch.global_pairs, " per step, ", pairs, " per rank\n");
+  text += describe_steps(config, data);
+  text += str("gradient bytes    ", mebibytes(memory.gradients),
+              " per rank and step given to all-reduces\n");
+  text += str("memory per rank   ", mebibytes(memory.total()), " (weights ",
+              mebibytes(memory.weights), ", gradients ", mebibytes(memory.gradients), ", moments ",
+              mebibytes(memory.moments), "), activations not counted\n");
+  text += str("run folder        ", config.run_dir(), "\n");
+  return text;
+}
+
+}  // namespace triphase::trainer
