@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "data/manifest.hpp"
-#include "data/preprocess.hpp"
-
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "data/manifest.hpp"
+#include "data/preprocess.hpp"
 
 namespace triphase::data {
 
@@ -30,7 +30,7 @@ struct CacheBuildOptions {
   PreprocessOptions preprocess;
   std::int64_t max_text_tokens = 1024;
   std::int64_t shard_bytes = std::int64_t{4} << 30;  ///< target size of one shard's volumes
-  int num_threads = 1;                  ///< per rank
+  int num_threads = 1;                               ///< per rank
 };
 
 /// A shard that a build has to write, or finds as it should be.
@@ -45,26 +45,30 @@ struct CachePlan {
   Manifest manifest;
   CacheSpec spec;
   CacheBuildOptions options;
+  std::int64_t volumes_per_shard = 0;  ///< the last shard may hold fewer
   std::vector<ShardTask> shards;
   [[nodiscard]] std::int64_t num_stale_volumes() const;
 };
 
-/// Reads the manifest, checks that every image is there, divides the records into shards, and looks which
-/// shards in out_dir already hold just these sources under just this specification (size, modification
-/// time and, where those differ, content hash of each image). `min_shards`: at least so many, so that
-/// every rank has work. Purely local.
+/// Reads the manifest, checks that every image is there, divides the records into shards, and looks
+/// which shards in out_dir already hold just these studies under just this specification (report,
+/// labels, split; size, modification time and, where that differs, content hash of each image).
+/// `min_shards`: at least so many (as far as there are records), so that every rank has work; the
+/// division of an earlier build under the same specification is kept. All ranks plan before any
+/// builds. Purely local.
 /// @throws ConfigError, DataError
 [[nodiscard]] CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_shards);
 
-/// Writes this rank's share of the stale shards (task i belongs to rank i % num_ranks among the stale
-/// ones): read, preprocess, tokenize; `.part`, fsync, rename. `on_volume` is called after each volume, from
-/// any thread. Purely local: the caller agrees on success over the ranks afterwards.
+/// Writes this rank's share of the stale shards (task i belongs to rank i % num_ranks among the
+/// stale ones): read, preprocess, tokenize; `.part`, fsync, rename. `on_volume` is called after
+/// each volume, from any thread. Purely local: the caller agrees on success over the ranks
+/// afterwards.
 /// @throws DataError naming line, id and path of the bad record; IoError
 void build_cache_shards(const CachePlan& plan, int rank, int num_ranks,
                         const std::function<void()>& on_volume);
 
-/// Writes cache.json (spec, findings, counts, file hashes) and deletes leftovers (`*.part`, shards that
-/// are no part of the plan). Called on one rank, after all ranks have built. @throws IoError
+/// Writes cache.json (spec, findings, counts, file hashes) and deletes leftovers (`*.part`, shards
+/// that are no part of the plan). Called on one rank, after all ranks have built. @throws IoError
 void finish_cache(const CachePlan& plan);
 
 /// One sample's facts, without its voxels.
@@ -78,11 +82,12 @@ struct CacheEntry {
   Affine affine{};
 };
 
-/// A cache opened for reading. Facts of all samples are in memory; voxels are read one chunk at a time by
-/// positional reads outside HDF5, checked against their xxh3, and converted to float32.
+/// A cache opened for reading. Facts of all samples are in memory; voxels are read one chunk at a
+/// time by positional reads outside HDF5, checked against their xxh3, and converted to float32.
 class Cache {
  public:
-  /// @throws DataError (66) when there is no cache.json; (65) when a shard is missing, damaged, or was
+  /// @throws DataError (66) when there is no cache.json; (65) when a shard is missing, damaged, or
+  /// was
   ///         built under another specification than cache.json says
   explicit Cache(const std::filesystem::path& folder);
   ~Cache();
@@ -93,10 +98,12 @@ class Cache {
   [[nodiscard]] const std::vector<std::string>& findings() const;
   [[nodiscard]] const std::vector<CacheEntry>& entries() const;
   [[nodiscard]] const std::filesystem::path& folder() const;
-  /// hex xxh3 over spec, ids and chunk hashes: which data a run saw.
+  /// hex xxh3 over spec and, for each sample, who it is, tokens, labels and chunk hash: which data
+  /// a run saw.
   [[nodiscard]] const std::string& data_hash() const;
-  /// Voxels of sample `index` as float32 [X,Y,Z] into out (volume_shape product floats). Safe to call from
-  /// several threads. @throws DataError naming id, shard and place when the chunk's hash is wrong; IoError
+  /// Voxels of sample `index` as float32 [X,Y,Z] into out (volume_shape product floats). Safe to
+  /// call from several threads. @throws DataError naming id, shard and place when the chunk's hash
+  /// is wrong; IoError
   void read_volume(std::int64_t index, float* out) const;
   /// Indices of the samples of one split ("all": every one), of the given sites (empty: every one).
   /// @throws DataError when none is left, naming the splits and sites there are

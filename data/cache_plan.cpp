@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <optional>
+
+#include "base/error.hpp"
+#include "base/hash.hpp"
+#include "data/cache.hpp"
+#include "data/cache_index.hpp"
+#include "data/tokenizer.hpp"
+
+namespace triphase::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// The index of an earlier build, when there is a sound one.
+std::optional<CacheIndex> earlier_index(const fs::path& folder) {
+  try {
+    return read_cache_index(folder);
+  } catch (const DataError&) {
+    return std::nullopt;
+  }
+}
+
+/// Volumes per shard of an earlier build under this specification, from cache.json or, when that
+/// build was interrupted, from its first shard.
+std::optional<std::int64_t> earlier_volumes_per_shard(const fs::path& folder, const CacheSpec& spec,
+                                                      const std::optional<CacheIndex>& index) {
+  if (index && index->spec.hash() == spec.hash()) return index->volumes_per_shard;
+  try {
+    const ShardFacts facts = read_shard(folder / shard_name(0));
+    if (facts.spec.hash() == spec.hash()) return facts.volumes_per_shard;
+  } catch (const Error&) {  // no such shard, or not a sound one: it will be built
+  }
+  return std::nullopt;
+}
+
+// Note [Shards]
+// A shard takes a fixed number of records in manifest order, so that records appended to the
+// manifest change the last shard only. The number follows from shard_bytes, and is lowered so that
+// every rank has a shard. A number from an earlier build is kept, or building again on another
+// number of ranks would make every shard stale; unless that would make very many small shards.
+std::int64_t volumes_per_shard(const CacheBuildOptions& options, const CacheSpec& spec,
+                               std::int64_t num_records, std::int64_t min_shards,
+                               const std::optional<CacheIndex>& index) {
+  constexpr std::int64_t kTolerableShards = 64;
+  const ShardFacts shape{spec, {}, 0, 0, {}, {}};
+  const std::int64_t by_bytes =
+      std::max<std::int64_t>(1, options.shard_bytes / shape.chunk_bytes());
+  const std::int64_t by_ranks =
+      std::max<std::int64_t>(1, num_records / std::max<std::int64_t>(1, min_shards));
+  const std::int64_t fresh = std::min(by_bytes, by_ranks);
+  const std::optional<std::int64_t> earlier =
+      earlier_volumes_per_shard(options.out_dir, spec, index);
+  if (!earlier || *earlier < 1 || *earlier > by_bytes) return fresh;
+  const bool too_many =
+      divide_up(num_records, *earlier) > kTolerableShards + 2 * divide_up(num_records, fresh);
+  return too_many ? fresh : *earlier;
+}
+
+/// The image is the one that was cached: same size and time, or else the same content.
+bool source_is_unchanged(const StudyRecord& wanted, const ShardRecord& stored) {
+  if (static_cast<std::int64_t>(fs::file_size(wanted.image)) != stored.source_bytes) return false;
+  if (modification_time_ns(wanted.image) == stored.source_mtime_ns) return true;
+  return hash_file(wanted.image) == stored.source_hash;
+}
+
+bool is_same_study(const StudyRecord& wanted, const ShardRecord& stored) {
+  const CacheEntry& entry = stored.entry;
+  return entry.id == wanted.id && entry.patient_id == wanted.patient_id &&
+         entry.site == wanted.site && entry.split == wanted.split &&
+         entry.labels == wanted.labels && stored.report == wanted.report &&
+         source_is_unchanged(wanted, stored);
+}
+
+bool volumes_are_sound(const fs::path& path, const ShardFacts& facts) {
+  const ShardBytes bytes(path);
+  std::vector<std::byte> chunk(static_cast<std::size_t>(facts.chunk_bytes()));
+  for (std::size_t i = 0; i < facts.records.size(); ++i) {
+    bytes.read_at(facts.chunk_offsets[i], chunk);
+    if (xxh3(chunk) != facts.records[i].chunk_hash) return false;
+  }
+  return true;
+}
+
+/// Whether a shard that cache.json lists was changed since. Its facts prove themselves when they
+/// are read; volumes are read only when the file's time says that someone touched it.
+bool is_touched_and_damaged(const fs::path& path, const ShardFacts& facts,
+                            const std::optional<CacheIndex>& index) {
+  if (!index) return false;
+  const std::string name = path.filename().string();
+  const auto listed =
+      std::find_if(index->shards.begin(), index->shards.end(),
+                   [&](const ShardIndex& shard) { return shard.file_name == name; });
+  if (listed == index->shards.end() || listed->facts_hash != facts.hash() ||
+      listed->mtime_ns == modification_time_ns(path))
+    return false;
+  return !volumes_are_sound(path, facts);
+}
+
+bool is_up_to_date(const ShardTask& task, const CachePlan& plan,
+                   const std::optional<CacheIndex>& index) {
+  const fs::path path = plan.options.out_dir / task.file_name;
+  if (!fs::exists(path)) return false;
+  try {
+    const ShardFacts facts = read_shard(path);
+    if (facts.spec.hash() != plan.spec.hash() || facts.findings != plan.manifest.findings ||
+        facts.records.size() != task.record_indices.size())
+      return false;
+    for (std::size_t i = 0; i < facts.records.size(); ++i) {
+      const auto record = static_cast<std::size_t>(task.record_indices[i]);
+      if (!is_same_study(plan.manifest.records[record], facts.records[i])) return false;
+    }
+    return !is_touched_and_damaged(path, facts, index);
+  } catch (const DataError&) {  // damaged or of another version: built anew
+    return false;
+  }
+}
+
+}  // namespace
+
+std::int64_t CachePlan::num_stale_volumes() const {
+  std::int64_t count = 0;
+  for (const ShardTask& task : shards)
+    if (!task.up_to_date) count += static_cast<std::int64_t>(task.record_indices.size());
+  return count;
+}
+
+CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_shards) {
+  check_preprocess_options(options.preprocess);
+  TRIPHASE_CHECK(ConfigError, options.max_text_tokens >= 2 && options.max_text_tokens <= (1 << 16),
+                 "max_text_tokens is ", options.max_text_tokens, "; expected 2 to 65536.");
+  TRIPHASE_CHECK(ConfigError, options.shard_bytes >= 1, "shard_bytes is ", options.shard_bytes,
+                 "; expected 1 or more.");
+  TRIPHASE_CHECK(ConfigError, options.num_threads >= 1, "num_threads is ", options.num_threads,
+                 "; expected 1 or more.");
+  CachePlan plan;
+  plan.options = options;
+  if (plan.options.out_dir.empty()) plan.options.out_dir = ".";
+  plan.manifest = read_manifest(options.manifest);
+  check_images_exist(plan.manifest);
+  plan.spec.preprocess = options.preprocess;
+  plan.spec.tokenizer_hash = Tokenizer(options.tokenizer_dir).hash();
+  plan.spec.max_text_tokens = options.max_text_tokens;
+
+  const auto num_records = static_cast<std::int64_t>(plan.manifest.records.size());
+  const std::optional<CacheIndex> index = earlier_index(plan.options.out_dir);
+  const std::int64_t per_shard =
+      volumes_per_shard(plan.options, plan.spec, num_records, min_shards, index);
+  plan.volumes_per_shard = per_shard;
+  for (std::int64_t first = 0; first < num_records; first += per_shard) {
+    ShardTask task;
+    task.file_name = shard_name(static_cast<std::int64_t>(plan.shards.size()));
+    for (std::int64_t i = first; i < std::min(first + per_shard, num_records); ++i)
+      task.record_indices.push_back(i);
+    task.up_to_date = is_up_to_date(task, plan, index);
+    plan.shards.push_back(std::move(task));
+  }
+  return plan;
+}
+
+}  // namespace triphase::data

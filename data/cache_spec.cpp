@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <set>
+
+#include "base/error.hpp"
+#include "base/hash.hpp"
+#include "base/json.hpp"
+#include "data/cache_shard.hpp"
+
+namespace triphase::data {
+namespace {
+
+/// Raised when the layout of the shards changes.
+constexpr int kFormatVersion = 1;
+constexpr std::int64_t kMaxTextTokens = 1 << 16;
+
+Json spec_json(const CacheSpec& spec) {
+  Json json;
+  json["format_version"] = kFormatVersion;
+  json["preprocess"] = Json::parse(preprocess_spec(spec.preprocess));
+  json["tokenizer_hash"] = spec.tokenizer_hash;
+  json["max_text_tokens"] = spec.max_text_tokens;
+  return json;
+}
+
+/// "preprocess.spacing_mm: the cache has [...], this run wants [...]" for each difference.
+std::string differences(const Json& cache, const Json& wanted, const std::string& prefix) {
+  std::set<std::string> keys;
+  for (const auto& [key, value] : cache.items()) keys.insert(key);
+  for (const auto& [key, value] : wanted.items()) keys.insert(key);
+  std::string text;
+  for (const std::string& key : keys) {
+    const Json ours = cache.value(key, Json());
+    const Json theirs = wanted.value(key, Json());
+    if (ours == theirs) continue;
+    if (ours.is_object() && theirs.is_object())
+      text += differences(ours, theirs, prefix + key + ".");
+    else
+      text += str("\n  ", prefix, key, ": the cache has ", ours.dump(), ", this run wants ",
+                  theirs.dump());
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string CacheSpec::text() const { return spec_json(*this).dump(); }
+std::string CacheSpec::hash() const { return hex64(xxh3(text())); }
+
+CacheSpec parse_cache_spec(const std::string& text) {
+  CacheSpec spec;
+  try {
+    const Json json = Json::parse(text);
+    const Json& preprocess = json.at("preprocess");
+    spec.preprocess.preset.clear();
+    preprocess.at("spacing_mm").get_to(spec.preprocess.spacing_mm);
+    preprocess.at("volume_shape").get_to(spec.preprocess.volume_shape);
+    preprocess.at("window_hu").get_to(spec.preprocess.window_hu);
+    preprocess.at("output_range").get_to(spec.preprocess.output_range);
+    spec.preprocess.storage = storage_from_name(preprocess.at("storage").get<std::string>());
+    json.at("tokenizer_hash").get_to(spec.tokenizer_hash);
+    json.at("max_text_tokens").get_to(spec.max_text_tokens);
+    check_preprocess_options(spec.preprocess);
+    TRIPHASE_CHECK(DataError, spec.max_text_tokens >= 2 && spec.max_text_tokens <= kMaxTextTokens,
+                   "a cache's specification makes no sense (max_text_tokens is ",
+                   spec.max_text_tokens, "). Build the cache again.");
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(
+        str("a cache's specification cannot be read (", error.what(), "). Build the cache again."));
+  } catch (const ConfigError& error) {
+    throw DataError(str("a cache's specification makes no sense (", error.message(),
+                        "). Build the cache again."));
+  }
+  TRIPHASE_CHECK(DataError, spec.text() == text,
+                 "a cache was built by another version of the program (its specification is ", text,
+                 "). Build the cache again.");
+  return spec;
+}
+
+void check_cache_spec(const Cache& cache, const CacheSpec& wanted) {
+  const std::string found = differences(spec_json(cache.spec()), spec_json(wanted), "");
+  TRIPHASE_CHECK(DataError, found.empty(), "cache '", cache.folder().string(),
+                 "' was built otherwise than this run wants:", found,
+                 "\nBuild it again with triphase cache build, or change the run to match.");
+}
+
+}  // namespace triphase::data

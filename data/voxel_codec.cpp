@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/voxel_codec.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.hpp"
+
+namespace triphase::data {
+namespace {
+
+constexpr double kLargestUint16 = 65535;
+static_assert(std::endian::native == std::endian::little,
+              "chunks are little-endian and copied as they are");
+
+/// Reads and writes elements one by one through memcpy, which compiles to plain vector loads.
+template <class T>
+T element(const std::byte* bytes, std::size_t i) {
+  T value;
+  std::memcpy(&value, bytes + i * sizeof(T), sizeof(T));
+  return value;
+}
+template <class T>
+void set_element(std::byte* bytes, std::size_t i, T value) {
+  std::memcpy(bytes + i * sizeof(T), &value, sizeof(T));
+}
+
+}  // namespace
+
+VoxelCodec codec_for(const PreprocessOptions& options) {
+  if (options.storage != Storage::kUint16) return {options.storage, 1, 0};
+  const auto [low, high] = options.output_range;
+  return {options.storage, (high - low) / kLargestUint16, low};
+}
+
+std::int64_t bytes_per_voxel(Storage storage) { return storage == Storage::kFloat32 ? 4 : 2; }
+
+std::vector<std::byte> encode_voxels(std::span<const float> voxels, const VoxelCodec& codec) {
+  std::vector<std::byte> bytes(voxels.size() *
+                               static_cast<std::size_t>(bytes_per_voxel(codec.storage)));
+  switch (codec.storage) {
+    case Storage::kUint16:
+      for (std::size_t i = 0; i < voxels.size(); ++i) {
+        const double steps = (static_cast<double>(voxels[i]) - codec.offset) / codec.scale;
+        const double rounded = std::nearbyint(std::clamp(steps, 0.0, kLargestUint16));
+        set_element(bytes.data(), i, static_cast<std::uint16_t>(rounded));
+      }
+      break;
+    case Storage::kFloat16:
+      for (std::size_t i = 0; i < voxels.size(); ++i)
+        set_element(bytes.data(), i, half_from_float(voxels[i]));
+      break;
+    case Storage::kFloat32:
+      std::memcpy(bytes.data(), voxels.data(), bytes.size());
+      break;
+  }
+  return bytes;
+}
+
+void decode_voxels(std::span<const std::byte> bytes, const VoxelCodec& codec,
+                   std::span<float> out) {
+  TRIPHASE_CHECK(
+      InternalError,
+      bytes.size() == out.size() * static_cast<std::size_t>(bytes_per_voxel(codec.storage)),
+      bytes.size(), " bytes do not hold ", out.size(), " voxels");
+  switch (codec.storage) {
+    case Storage::kUint16: {
+      const auto scale = static_cast<float>(codec.scale);
+      const auto offset = static_cast<float>(codec.offset);
+      for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] = static_cast<float>(element<std::uint16_t>(bytes.data(), i)) * scale + offset;
+      break;
+    }
+    case Storage::kFloat16:
+      for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] = float_from_half(element<std::uint16_t>(bytes.data(), i));
+      break;
+    case Storage::kFloat32:
+      std::memcpy(out.data(), bytes.data(), bytes.size());
+      break;
+  }
+}
+
+std::uint16_t half_from_float(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
+  if (magnitude > 0x7F800000U) return static_cast<std::uint16_t>(sign | 0x7E00U);  // not a number
+  if (magnitude >= 0x477FF000U)
+    return static_cast<std::uint16_t>(sign | 0x7C00U);  // rounds beyond 65504
+  if (magnitude < 0x38800000U) {
+    // Below 2^-14 halves are multiples of 2^-24: adding 0.5 lets the float unit round to that.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
+    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3F000000U));
+  }
+  const std::uint32_t is_odd = (magnitude >> 13) & 1U;
+  return static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000U + 0xFFFU + is_odd) >> 13));
+}
+
+float float_from_half(std::uint16_t half) {
+  // The exponent is moved by a multiplication, which is right for subnormal halves too.
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(half & 0x7FFFU) << 13;
+  const float value = std::bit_cast<float>(magnitude) * 0x1p112F;
+  const bool special = (half & 0x7C00U) == 0x7C00U;
+  const std::uint32_t bits =
+      special ? magnitude | 0x7F800000U : std::bit_cast<std::uint32_t>(value);
+  return std::bit_cast<float>(bits | (static_cast<std::uint32_t>(half & 0x8000U) << 16));
+}
+
+}  // namespace triphase::data
