@@ -16,14 +16,16 @@ struct ContrastiveLossOptions {
 /// without ever holding b x B logits: rank r owns image rows, texts are gathered, row and column
 /// log-sum-exps are formed tile by tile, columns joined by all-reduces of B floats.
 ///
-/// Gradients are scaled so that summing every parameter's gradient over the ranks gives the gradient of L
-/// itself: with one rank, with three, log_scale included.
+/// Gradients are scaled so that summing every parameter's gradient over the ranks gives the
+/// gradient of L itself: with one rank, with three, log_scale included.
 ///
 /// @param image [b,E] unit rows, float32 or float64, the same b on every rank; pair i is row i
 /// @param text [b,E]
 /// @param log_scale 0-dim, same dtype; the caller has clamped it
 /// @return 0-dim: L, the same bits on every rank, with a graph to image, text and log_scale
-/// @throws CommError when ranks disagree on shapes. Collective over group in forward and in backward.
+/// @throws CommError when ranks disagree on shapes. Collective over group in forward and in
+/// backward; the group
+///         must outlive the graph.
 /// Source: docs/numerics.md, "Global contrast"; reference derivation in Note [One-sided loss].
 [[nodiscard]] at::Tensor global_contrastive_loss(const at::Tensor& image, const at::Tensor& text,
                                                  const at::Tensor& log_scale, ProcessGroup& group,

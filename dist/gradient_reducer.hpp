@@ -16,15 +16,15 @@ struct GradientReducerOptions {
 };
 
 struct ReduceReport {
-  std::int64_t bytes = 0;      ///< gradient bytes this rank gave to all-reduces
+  std::int64_t bytes = 0;  ///< gradient bytes this rank gave to all-reduces
   std::int64_t num_buckets = 0;
-  double seconds = 0;          ///< spent waiting
+  double seconds = 0;  ///< spent waiting
 };
 
-/// Sums gradients over the ranks: of the given (trainable) parameters and nothing else. Gradients live as
-/// views in flat buckets, one dtype each, in the reverse of the given order (the order in which backward
-/// makes them ready), so that a reduction copies nothing. The layout is a function of names, shapes and
-/// dtypes; the constructor checks that it is the same on every rank.
+/// Sums gradients over the ranks: of the given (trainable) parameters and nothing else. Gradients
+/// live as views in flat buckets, one dtype each, in the reverse of the given order (the order in
+/// which backward makes them ready), so that a reduction copies nothing. The layout is a function
+/// of names, shapes and dtypes; the constructor checks that it is the same on every rank.
 class GradientReducer {
  public:
   /// Collective over group. The group must outlive the reducer.

@@ -11,16 +11,20 @@
 namespace triphase::dist {
 
 struct RuntimeOptions {
-  std::string backend = "auto";  ///< "auto": mpi when started by a launcher with several ranks, else self
+  std::string backend =
+      "auto";  ///< "auto": mpi when started by a launcher with several ranks, else self
   double timeout_seconds = 600;  ///< a collective that takes longer ends the job with 78
 };
 
-/// Owns MPI for the life of the program: a local variable of main. Initialised with MPI_THREAD_MULTIPLE where
-/// the library has it (SERIALIZED is accepted, less is refused), errors returned and not fatal.
+/// Owns MPI for the life of the program: a local variable of main. Initialised with
+/// MPI_THREAD_MULTIPLE where the library has it (SERIALIZED is accepted, less is refused), errors
+/// returned and not fatal.
 class Runtime {
  public:
-  /// @throws CommError when MPI cannot start as wanted; ConfigError when the environment says that there are
-  ///         several tasks (SLURM_NTASKS) and MPI sees one (the launcher and MPI do not fit together)
+  /// @throws CommError when MPI cannot start as wanted; ConfigError when the environment says that
+  /// there are
+  ///         several tasks (SLURM_NTASKS) and MPI sees one (the launcher and MPI do not fit
+  ///         together)
   explicit Runtime(const RuntimeOptions& options = {});
   /// Finalizes MPI. After an error that other ranks may not know of, call end_job() instead.
   ~Runtime();
@@ -30,13 +34,14 @@ class Runtime {
   [[nodiscard]] ProcessGroup& world();
   [[nodiscard]] int rank() const;
   [[nodiscard]] int num_ranks() const;
-  [[nodiscard]] int local_rank() const;        ///< among the ranks of this host
+  [[nodiscard]] int local_rank() const;  ///< among the ranks of this host
   [[nodiscard]] int local_num_ranks() const;
   [[nodiscard]] const std::string& host() const;
   [[nodiscard]] static std::string library_version();  ///< e.g. "Open MPI v4.1.4"
 
   void set_timeout(double seconds);
-  /// Ends every rank of the job with this exit code and does not return (MPI_Abort; _Exit without MPI).
+  /// Ends every rank of the job with this exit code and does not return (MPI_Abort; _Exit without
+  /// MPI).
   [[noreturn]] void end_job(ExitCode code);
 
  private:
@@ -44,10 +49,13 @@ class Runtime {
   std::unique_ptr<State> state_;
 };
 
-/// Whether every rank is well. Rank-dependent failures go through here before the next collective:
+/// Whether every rank is well. Failures that may differ between ranks go through here before the
+/// next collective.
 /// @param error this rank's trouble, or nothing
-/// @throws the error itself on every rank that has one is not enough: all ranks throw an Error of the same
-///         exit code whose message names the lowest failing rank, and its text. Collective over group.
+/// @throws AgreedError on all ranks when any has an error: of the lowest failing rank, with its
+/// kind, its exit
+///         code and its message (with several ranks, "rank 2 of 3: " stands before it). Collective
+///         over group.
 void agree(ProcessGroup& group, const std::optional<Error>& error);
 
 /// Runs `action` and agrees on its outcome: throws on all ranks when it threw on any.
@@ -64,15 +72,16 @@ void agree_on(ProcessGroup& group, Action&& action) {
   agree(group, error);
 }
 
-/// @throws CommError on every rank when `value` is not the same text on all, naming `what` and the ranks.
-/// Collective over group.
+/// @throws CommError on every rank when `value` is not the same text on all, naming `what` and the
+/// ranks. Collective over group.
 void agree_equal(ProcessGroup& group, const std::string& value, const std::string& what);
 
 /// True when any rank says true. Collective over group.
 [[nodiscard]] bool any_rank(ProcessGroup& group, bool value);
 
 /// rank 0's text on every rank. Collective over group.
-[[nodiscard]] std::string broadcast_text(ProcessGroup& group, const std::string& text, int root = 0);
+[[nodiscard]] std::string broadcast_text(ProcessGroup& group, const std::string& text,
+                                         int root = 0);
 
 /// An error whose failing rank is already known to all: printed once, by that rank or rank 0.
 class AgreedError : public Error {

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dist/host_group.hpp"
+
+#include "dist/collective_call.hpp"
+#include "dist/rank_order_reduce.hpp"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
+
+// Note [Sums in rank order]
+// MPI promises no order of summation, so sums are our own. Rank r receives block r of every rank
+// (all-to-all), adds the blocks in the order of the ranks, and the sums are gathered. That is the
+// traffic of a ring all-reduce, 2 (n-1)/n of the bytes, and the same bits on every rank, run after
+// run. Messages too small for that, and the tail that does not divide by the ranks, are gathered
+// whole and added by everyone. Long tensors go in chunks, which bounds the scratch memory and
+// cannot change an element's sum.
+
+namespace triphase::dist {
+namespace {
+
+/// Collectives on host memory are done when the call returns; only the result is handed on.
+class FinishedWork final : public Work {
+ public:
+  FinishedWork(at::Tensor result, std::int64_t bytes, std::int64_t sequence)
+      : result_(std::move(result)), bytes_(bytes), sequence_(sequence) {}
+  at::Tensor wait() override { return result_; }
+  [[nodiscard]] bool done() const override { return true; }
+  [[nodiscard]] std::int64_t bytes() const override { return bytes_; }
+  [[nodiscard]] std::int64_t sequence() const override { return sequence_; }
+
+ private:
+  at::Tensor result_;
+  std::int64_t bytes_;
+  std::int64_t sequence_;
+};
+
+std::byte* bytes_of(const at::Tensor& tensor) { return static_cast<std::byte*>(tensor.data_ptr()); }
+std::int64_t element_bytes(const at::Tensor& tensor) {
+  return static_cast<std::int64_t>(tensor.element_size());
+}
+std::int64_t num_bytes(const at::Tensor& tensor) { return tensor.numel() * element_bytes(tensor); }
+
+at::Tensor empty_rows(const at::Tensor& like, std::int64_t num_rows) {
+  std::vector<std::int64_t> sizes = like.sizes().vec();
+  sizes[0] = num_rows;
+  return at::empty(sizes, like.options());
+}
+
+class HostGroup final : public ProcessGroup {
+ public:
+  HostGroup(std::unique_ptr<Transport> transport, HostGroupLimits limits)
+      : transport_(std::move(transport)), limits_(limits) {}
+  ~HostGroup() override;
+
+  [[nodiscard]] int rank() const override { return transport_->rank(); }
+  [[nodiscard]] int num_ranks() const override { return transport_->num_ranks(); }
+  [[nodiscard]] std::string backend() const override { return transport_->backend(); }
+
+  WorkPtr all_reduce(at::Tensor tensor, ReduceOp op) override;
+  WorkPtr all_gather(at::Tensor rows) override;
+  WorkPtr reduce_scatter(at::Tensor rows) override;
+  WorkPtr broadcast(at::Tensor tensor, int root) override;
+  WorkPtr send_receive(at::Tensor out, int to, int from) override;
+  void barrier() override;
+  std::unique_ptr<ProcessGroup> split(int color, int key) override;
+
+  void set_limits(HostGroupLimits limits) { limits_ = limits; }
+  void set_timeout(double seconds) { transport_->set_timeout(seconds); }
+  [[nodiscard]] bool is_broken() const { return broken_.has_value(); }
+
+ private:
+  /// What other ranks may still write to after a failed call.
+  struct Kept {
+    std::unique_ptr<Transport> transport;
+    std::vector<std::byte> scratch;
+    std::vector<at::Tensor> tensors;
+  };
+
+  /// Agrees with the other ranks on the call and then moves the data with `move`, which returns the
+  /// result.
+  template <class Move>
+  WorkPtr run(CollectiveCall call, Move&& move);
+  std::byte* scratch(std::int64_t bytes);
+  void all_reduce_small(const at::Tensor& tensor, ReduceOp op, std::int64_t begin,
+                        std::int64_t count);
+  void all_reduce_blocks(const at::Tensor& tensor, ReduceOp op, std::int64_t begin,
+                         std::int64_t block);
+  void sum_blocks(const at::Tensor& rows, const at::Tensor& result);
+
+  std::unique_ptr<Transport> transport_;
+  HostGroupLimits limits_;
+  std::int64_t sequence_ = 0;
+  std::vector<std::byte> scratch_;
+  std::optional<std::string> broken_;
+  std::vector<at::Tensor> in_flight_;
+};
+
+HostGroup::~HostGroup() {
+  if (!broken_) return;
+  // A transfer that timed out may still arrive: its memory must outlive the group, so it is never
+  // freed.
+  auto kept = std::make_unique<Kept>(
+      Kept{std::move(transport_), std::move(scratch_), std::move(in_flight_)});
+  static_cast<void>(kept.release());
+}
+
+template <class Move>
+WorkPtr HostGroup::run(CollectiveCall call, Move&& move) {
+  TRIPHASE_CHECK(CommError, !broken_,
+                 "this group cannot be used after an earlier failure: ", *broken_);
+  const std::int64_t sequence = sequence_++;
+  check_call(call, num_ranks());
+  const std::int64_t bytes = call.tensor.defined() ? num_bytes(call.tensor) : 0;
+  if (num_ranks() == 1) {
+    TRIPHASE_CHECK(CommError, call.problem.empty(), call.problem);
+    return std::make_unique<FinishedWork>(call.tensor, bytes, sequence);
+  }
+  in_flight_ = {call.tensor};
+  const auto where = [&] {
+    return str("in ", call.describe(), ", collective ", sequence, " of ", num_ranks(), " ranks");
+  };
+  try {
+    check_ranks_agree(call, sequence, *transport_);
+    at::Tensor result = move();
+    in_flight_.clear();
+    return std::make_unique<FinishedWork>(std::move(result), bytes, sequence);
+  } catch (CommError& error) {
+    error.add_context(where());
+    if (transport_->is_broken()) broken_ = error.what();
+    throw;
+  }
+}
+
+std::byte* HostGroup::scratch(std::int64_t bytes) {
+  if (static_cast<std::int64_t>(scratch_.size()) < bytes)
+    scratch_.resize(static_cast<std::size_t>(bytes));
+  return scratch_.data();
+}
+
+/// Everyone gathers everything and adds it up.
+void HostGroup::all_reduce_small(const at::Tensor& tensor, ReduceOp op, std::int64_t begin,
+                                 std::int64_t count) {
+  const std::int64_t bytes = count * element_bytes(tensor);
+  std::byte* data = bytes_of(tensor) + begin * element_bytes(tensor);
+  std::byte* pieces = scratch(bytes * num_ranks());
+  transport_->all_gather(data, bytes, pieces, bytes);
+  reduce_in_rank_order(tensor.scalar_type(), op, pieces, bytes, num_ranks(), count, data);
+}
+
+/// `block` elements for each rank, from element `begin` on: each rank adds up its own block.
+void HostGroup::all_reduce_blocks(const at::Tensor& tensor, ReduceOp op, std::int64_t begin,
+                                  std::int64_t block) {
+  const std::int64_t bytes = block * element_bytes(tensor);
+  std::byte* data = bytes_of(tensor) + begin * element_bytes(tensor);
+  std::byte* pieces = scratch(bytes * num_ranks());
+  transport_->all_to_all(data, bytes, bytes, pieces);
+  std::byte* own = data + rank() * bytes;
+  reduce_in_rank_order(tensor.scalar_type(), op, pieces, bytes, num_ranks(), block, own);
+  transport_->all_gather(own, bytes, data, bytes);
+}
+
+// See Note [Sums in rank order].
+WorkPtr HostGroup::all_reduce(at::Tensor tensor, ReduceOp op) {
+  CollectiveCall call;
+  call.operation = op == ReduceOp::kSum   ? Operation::kAllReduceSum
+                   : op == ReduceOp::kMax ? Operation::kAllReduceMax
+                                          : Operation::kAllReduceMin;
+  call.tensor = tensor;
+  return run(call, [&] {
+    const std::int64_t count = tensor.numel();
+    std::int64_t done = 0;
+    if (num_bytes(tensor) * num_ranks() > limits_.small_bytes) {
+      const std::int64_t most =
+          std::max<std::int64_t>(1, limits_.chunk_bytes / element_bytes(tensor) / num_ranks());
+      while (count - done >= num_ranks()) {
+        const std::int64_t block = std::min(most, (count - done) / num_ranks());
+        all_reduce_blocks(tensor, op, done, block);
+        done += block * num_ranks();
+      }
+    }
+    if (count > done) all_reduce_small(tensor, op, done, count - done);
+    tensor.unsafeGetTensorImpl()->bump_version();
+    return tensor;
+  });
+}
+
+WorkPtr HostGroup::all_gather(at::Tensor rows) {
+  CollectiveCall call;
+  call.operation = Operation::kAllGather;
+  call.tensor = rows;
+  return run(call, [&] {
+    at::Tensor result = empty_rows(rows, rows.size(0) * num_ranks());
+    in_flight_.push_back(result);
+    const std::int64_t bytes = num_bytes(rows);
+    if (bytes > 0) transport_->all_gather(bytes_of(rows), bytes, bytes_of(result), bytes);
+    return result;
+  });
+}
+
+void HostGroup::sum_blocks(const at::Tensor& rows, const at::Tensor& result) {
+  const std::int64_t width = element_bytes(rows);
+  const std::int64_t count = result.numel();
+  const std::int64_t most = std::max<std::int64_t>(1, limits_.chunk_bytes / width / num_ranks());
+  for (std::int64_t begin = 0; begin < count; begin += most) {
+    const std::int64_t n = std::min(most, count - begin);
+    std::byte* pieces = scratch(n * width * num_ranks());
+    transport_->all_to_all(bytes_of(rows) + begin * width, n * width, count * width, pieces);
+    reduce_in_rank_order(rows.scalar_type(), ReduceOp::kSum, pieces, n * width, num_ranks(), n,
+                         bytes_of(result) + begin * width);
+  }
+}
+
+WorkPtr HostGroup::reduce_scatter(at::Tensor rows) {
+  CollectiveCall call;
+  call.operation = Operation::kReduceScatter;
+  call.tensor = rows;
+  return run(call, [&] {
+    at::Tensor result = empty_rows(rows, rows.size(0) / num_ranks());
+    in_flight_.push_back(result);
+    sum_blocks(rows, result);
+    return result;
+  });
+}
+
+WorkPtr HostGroup::broadcast(at::Tensor tensor, int root) {
+  CollectiveCall call;
+  call.operation = Operation::kBroadcast;
+  call.tensor = tensor;
+  call.first = root;
+  return run(call, [&] {
+    if (tensor.numel() > 0) transport_->broadcast(bytes_of(tensor), num_bytes(tensor), root);
+    if (rank() != root) tensor.unsafeGetTensorImpl()->bump_version();
+    return tensor;
+  });
+}
+
+WorkPtr HostGroup::send_receive(at::Tensor out, int to, int from) {
+  CollectiveCall call;
+  call.operation = Operation::kSendReceive;
+  call.tensor = out;
+  call.first = to;
+  call.second = from;
+  return run(call, [&] {
+    at::Tensor in = at::empty(out.sizes(), out.options());
+    in_flight_.push_back(in);
+    if (out.numel() > 0)
+      transport_->send_receive(bytes_of(out), to, bytes_of(in), from, num_bytes(out));
+    return in;
+  });
+}
+
+void HostGroup::barrier() {
+  static_cast<void>(
+      run(CollectiveCall{}, [] { return at::Tensor(); }));  // agreeing on it is the barrier
+}
+
+std::unique_ptr<ProcessGroup> HostGroup::split(int color, int key) {
+  CollectiveCall call;
+  call.operation = Operation::kSplit;
+  call.first = color;
+  call.second = key;
+  std::unique_ptr<Transport> part;
+  static_cast<void>(run(call, [&] {
+    part = transport_->split(color, key);
+    return at::Tensor();
+  }));
+  if (part == nullptr) return make_self_group();  // a group of one splits into itself
+  return std::make_unique<HostGroup>(std::move(part), limits_);
+}
+
+HostGroup& host_group(ProcessGroup& group) {
+  auto* host = dynamic_cast<HostGroup*>(&group);
+  TRIPHASE_CHECK(InternalError, host != nullptr, "a ", group.backend(), " group is no host group");
+  return *host;
+}
+
+}  // namespace
+
+std::unique_ptr<ProcessGroup> make_host_group(std::unique_ptr<Transport> transport,
+                                              HostGroupLimits limits) {
+  return std::make_unique<HostGroup>(std::move(transport), limits);
+}
+
+void set_limits(ProcessGroup& group, HostGroupLimits limits) {
+  host_group(group).set_limits(limits);
+}
+void set_timeout(ProcessGroup& group, double seconds) { host_group(group).set_timeout(seconds); }
+
+bool is_broken(const ProcessGroup& group) {
+  const auto* host = dynamic_cast<const HostGroup*>(&group);
+  return host != nullptr && host->is_broken();
+}
+
+}  // namespace triphase::dist

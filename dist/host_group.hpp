@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "dist/process_group.hpp"
+#include "dist/transport.hpp"
+
+#include <cstdint>
+#include <memory>
+
+namespace triphase::dist {
+
+/// Sizes at which the algorithm changes. The result does not depend on them; tests make them small.
+struct HostGroupLimits {
+  std::int64_t small_bytes = 256 << 10;  ///< up to here (over all ranks): gather all, sum here
+  std::int64_t chunk_bytes = std::int64_t{8}
+                             << 20;  ///< above: this much at a time, and as much scratch
+};
+
+/// A process group on host memory over any transport.
+[[nodiscard]] std::unique_ptr<ProcessGroup> make_host_group(std::unique_ptr<Transport> transport,
+                                                            HostGroupLimits limits = {});
+
+/// Of a group made by make_host_group. Same values on every rank.
+void set_limits(ProcessGroup& group, HostGroupLimits limits);
+
+/// Of a group made by make_host_group and of those split from it.
+void set_timeout(ProcessGroup& group, double seconds);
+
+/// Whether a call failed in a way after which the ranks no longer know each other's state.
+[[nodiscard]] bool is_broken(const ProcessGroup& group);
+
+}  // namespace triphase::dist

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dist/process_group_mpi.hpp"
+
+#include "dist/host_group.hpp"
+#include "dist/mpi_try.hpp"
+#include "dist/mpi_wait.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <exception>
+#include <utility>
+
+namespace triphase::dist {
+namespace {
+
+/// Counts in MPI are int: what is longer goes in pieces of this size.
+constexpr std::int64_t kPieceBytes = std::int64_t{1} << 30;
+
+/// `bytes` bytes that repeat every `stride` bytes. Freed at the end of its life; MPI keeps it as
+/// long as a transfer uses it.
+class StridedBytes {
+ public:
+  StridedBytes(std::int64_t bytes, std::int64_t stride) {
+    MPI_Datatype contiguous = MPI_DATATYPE_NULL;
+    MPI_TRY(MPI_Type_contiguous(static_cast<int>(bytes), MPI_BYTE, &contiguous));
+    const int code = MPI_Type_create_resized(contiguous, 0, stride, &type_);
+    MPI_TRY(MPI_Type_free(&contiguous));
+    MPI_TRY(code);
+    MPI_TRY(MPI_Type_commit(&type_));
+  }
+  ~StridedBytes() { MPI_Type_free(&type_); }
+  StridedBytes(const StridedBytes&) = delete;
+  StridedBytes& operator=(const StridedBytes&) = delete;
+  [[nodiscard]] MPI_Datatype type() const { return type_; }
+
+ private:
+  MPI_Datatype type_ = MPI_DATATYPE_NULL;
+};
+
+class MpiTransport final : public Transport {
+ public:
+  /// Takes over `comm`.
+  MpiTransport(MPI_Comm comm, std::shared_ptr<std::atomic<double>> timeout_seconds)
+      : comm_(comm), timeout_seconds_(std::move(timeout_seconds)) {
+    MPI_TRY(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
+    MPI_TRY(MPI_Comm_rank(comm_, &rank_));
+    MPI_TRY(MPI_Comm_size(comm_, &num_ranks_));
+  }
+  ~MpiTransport() override {
+    int is_finalized = 0;
+    MPI_Finalized(&is_finalized);
+    // Formally, freeing is collective: leave it when ranks may be in different places.
+    if (is_finalized == 0 && !broken_ && std::uncaught_exceptions() == 0) MPI_Comm_free(&comm_);
+  }
+  MpiTransport(const MpiTransport&) = delete;
+  MpiTransport& operator=(const MpiTransport&) = delete;
+
+  [[nodiscard]] int rank() const override { return rank_; }
+  [[nodiscard]] int num_ranks() const override { return num_ranks_; }
+  [[nodiscard]] std::string backend() const override { return "mpi"; }
+  void set_timeout(double seconds) override { timeout_seconds_->store(seconds); }
+  [[nodiscard]] bool is_broken() const override { return broken_; }
+
+  void all_gather(const std::byte* in, std::int64_t bytes, std::byte* out,
+                  std::int64_t stride) override;
+  void all_to_all(const std::byte* in, std::int64_t bytes, std::int64_t stride,
+                  std::byte* out) override;
+  void broadcast(std::byte* data, std::int64_t bytes, int root) override;
+  void send_receive(const std::byte* out, int to, std::byte* in, int from,
+                    std::int64_t bytes) override;
+  std::unique_ptr<Transport> split(int color, int key) override;
+
+ private:
+  /// Starts requests with `start(requests)` and waits for them.
+  template <std::size_t kCount, class Start>
+  void finish(Start&& start) {
+    std::array<MPI_Request, kCount> requests;
+    requests.fill(MPI_REQUEST_NULL);
+    try {
+      start(requests);
+      mpi_wait(requests, comm_, timeout_seconds_->load());
+    } catch (const CommError&) {
+      broken_ = true;
+      throw;
+    }
+  }
+  /// Calls body(offset, count) for the pieces of `bytes` bytes.
+  template <class Body>
+  static void for_pieces(std::int64_t bytes, Body&& body) {
+    for (std::int64_t at = 0; at < bytes; at += kPieceBytes)
+      body(at, static_cast<int>(std::min(kPieceBytes, bytes - at)));
+  }
+
+  MPI_Comm comm_;
+  std::shared_ptr<std::atomic<double>>
+      timeout_seconds_;  // shared with the groups split from this one
+  int rank_ = 0;
+  int num_ranks_ = 1;
+  bool broken_ = false;
+};
+
+void MpiTransport::all_gather(const std::byte* in, std::int64_t bytes, std::byte* out,
+                              std::int64_t stride) {
+  const bool in_place = in == out + rank_ * stride;
+  for_pieces(bytes, [&](std::int64_t at, int count) {
+    const StridedBytes strided(count, stride);
+    finish<1>([&](auto& requests) {
+      const void* send = in_place ? MPI_IN_PLACE : in + at;
+      MPI_TRY(MPI_Iallgather(send, count, MPI_BYTE, out + at, 1, strided.type(), comm_,
+                             requests.data()));
+    });
+  });
+}
+
+void MpiTransport::all_to_all(const std::byte* in, std::int64_t bytes, std::int64_t stride,
+                              std::byte* out) {
+  for_pieces(bytes, [&](std::int64_t at, int count) {
+    const StridedBytes sent(count, stride);
+    const StridedBytes received(count, bytes);
+    finish<1>([&](auto& requests) {
+      MPI_TRY(MPI_Ialltoall(in + at, 1, sent.type(), out + at, 1, received.type(), comm_,
+                            requests.data()));
+    });
+  });
+}
+
+void MpiTransport::broadcast(std::byte* data, std::int64_t bytes, int root) {
+  for_pieces(bytes, [&](std::int64_t at, int count) {
+    finish<1>([&](auto& requests) {
+      MPI_TRY(MPI_Ibcast(data + at, count, MPI_BYTE, root, comm_, requests.data()));
+    });
+  });
+}
+
+void MpiTransport::send_receive(const std::byte* out, int to, std::byte* in, int from,
+                                std::int64_t bytes) {
+  for_pieces(bytes, [&](std::int64_t at, int count) {
+    finish<2>([&](auto& requests) {
+      MPI_TRY(MPI_Irecv(in + at, count, MPI_BYTE, from, kDataTag, comm_, &requests[0]));
+      MPI_TRY(MPI_Isend(out + at, count, MPI_BYTE, to, kDataTag, comm_, &requests[1]));
+    });
+  });
+}
+
+std::unique_ptr<Transport> MpiTransport::split(int color, int key) {
+  MPI_Comm part = MPI_COMM_NULL;
+  MPI_TRY(
+      MPI_Comm_split(comm_, color, key, &part));  // all ranks are here: they have just agreed on it
+  return std::make_unique<MpiTransport>(part, timeout_seconds_);
+}
+
+}  // namespace
+
+std::unique_ptr<ProcessGroup> make_mpi_group(MPI_Comm comm, double timeout_seconds) {
+  MPI_Comm own = MPI_COMM_NULL;
+  MPI_TRY(MPI_Comm_dup(comm, &own));
+  return make_host_group(
+      std::make_unique<MpiTransport>(own, std::make_shared<std::atomic<double>>(timeout_seconds)));
+}
+
+}  // namespace triphase::dist

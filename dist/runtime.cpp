@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dist/runtime.hpp"
+
+#include "dist/host_group.hpp"
+#include "dist/launcher.hpp"
+#include "dist/mpi_try.hpp"
+#include "dist/process_group_mpi.hpp"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace triphase::dist {
+
+struct Runtime::State {
+  std::unique_ptr<ProcessGroup> world;
+  std::string host;
+  int local_rank = 0;
+  int local_num_ranks = 1;
+  bool uses_mpi = false;
+  bool owns_mpi = false;  ///< started it, so finalizes it
+  int uncaught_exceptions = std::uncaught_exceptions();
+};
+
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
+}
+
+/// Starts MPI when it is not running. @return whether it did
+bool start_mpi() {
+  int is_running = 0;
+  MPI_TRY(MPI_Initialized(&is_running));
+  int provided = MPI_THREAD_SINGLE;
+  if (is_running == 0)
+    MPI_TRY(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided));
+  else
+    MPI_TRY(MPI_Query_thread(&provided));
+  MPI_TRY(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  TRIPHASE_CHECK(CommError, provided >= MPI_THREAD_SERIALIZED, "MPI (", Runtime::library_version(),
+                 ") offers thread level ", provided, ", at least SERIALIZED (",
+                 MPI_THREAD_SERIALIZED, ") is needed. Use an MPI built with thread support.");
+  return is_running == 0;
+}
+
+void check_backend(const std::string& backend, const Launcher& launcher) {
+  TRIPHASE_CHECK(
+      ConfigError, backend != "nccl",
+      "distributed.backend 'nccl' is not in this build of the program, which reduces on the host. "
+      "Use 'mpi' or 'auto'.");
+  TRIPHASE_CHECK(ConfigError, backend == "auto" || backend == "self" || backend == "mpi",
+                 "distributed.backend is '", backend, "', expected 'auto', 'self' or 'mpi'");
+  TRIPHASE_CHECK(
+      ConfigError, backend != "self" || launcher.num_ranks == 1,
+      "distributed.backend is 'self', but ", launcher.name, " started ", launcher.num_ranks,
+      " tasks: each would do the whole work and write the same files. Start one, or use 'auto'.");
+}
+
+}  // namespace
+
+Runtime::Runtime(const RuntimeOptions& options) : state_(std::make_unique<State>()) {
+  const Launcher launcher = find_launcher(process_environment);
+  check_backend(options.backend, launcher);
+  state_->host = host_name();
+  if (options.backend == "self" || (options.backend == "auto" && launcher.num_ranks == 1)) {
+    state_->world = make_self_group();
+    return;
+  }
+  state_->owns_mpi = start_mpi();
+  state_->uses_mpi = true;
+  state_->world = make_mpi_group(MPI_COMM_WORLD, options.timeout_seconds);
+  TRIPHASE_CHECK(ConfigError, launcher.num_ranks == 1 || state_->world->num_ranks() > 1,
+                 launcher.name, " started several tasks, but MPI (", library_version(),
+                 ") sees one: the launcher and MPI do not fit together. With Slurm use srun "
+                 "--mpi=pmix, or mpirun.");
+  MPI_Comm neighbours = MPI_COMM_NULL;
+  MPI_TRY(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &neighbours));
+  MPI_TRY(MPI_Comm_rank(neighbours, &state_->local_rank));
+  MPI_TRY(MPI_Comm_size(neighbours, &state_->local_num_ranks));
+  MPI_TRY(MPI_Comm_free(&neighbours));
+}
+
+// Note [How a job ends]
+// Finalize waits for every rank. It is called when all ranks come here: after success, and after an
+// AgreedError, which run_main catches while the Runtime lives. A rank that alone has an error calls
+// end_job(). Should an exception pass through here after all, or the group be broken, MPI is left
+// as it is: the process then ends without Finalize, which the launcher takes as a failure of the
+// job.
+Runtime::~Runtime() {
+  const bool is_orderly =
+      !is_broken(*state_->world) && std::uncaught_exceptions() == state_->uncaught_exceptions;
+  state_->world.reset();
+  if (state_->owns_mpi && is_orderly) MPI_Finalize();
+}
+
+ProcessGroup& Runtime::world() { return *state_->world; }
+int Runtime::rank() const { return state_->world->rank(); }
+int Runtime::num_ranks() const { return state_->world->num_ranks(); }
+int Runtime::local_rank() const { return state_->local_rank; }
+int Runtime::local_num_ranks() const { return state_->local_num_ranks; }
+const std::string& Runtime::host() const { return state_->host; }
+
+std::string Runtime::library_version() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  MPI_TRY(MPI_Get_library_version(text.data(), &length));  // allowed before MPI_Init
+  const std::string full(text.data(), static_cast<std::size_t>(length));
+  return full.substr(0, full.find_first_of(",\n"));
+}
+
+void Runtime::set_timeout(double seconds) { dist::set_timeout(*state_->world, seconds); }
+
+void Runtime::end_job(ExitCode code) {
+  std::fflush(nullptr);
+  if (state_->uses_mpi) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
+  std::_Exit(static_cast<int>(code));
+}
+
+}  // namespace triphase::dist
