@@ -10,6 +10,9 @@
 namespace triphase::data {
 namespace {
 
+/// MONAI pads after windowing, with 0: air in Merlin's range.
+constexpr float kPadding = 0;
+
 /// Which of the output's voxels along one axis come from the scan; the others are padding.
 struct AxisFit {
   std::int64_t shift = 0;  ///< output index + shift = index on the resampled grid
@@ -52,7 +55,6 @@ class Window {
     const float scaled = (static_cast<float>(hu) - low_hu_) / width_hu_ * width_ + low_;
     return std::min(std::max(scaled, low_), high_);
   }
-  [[nodiscard]] float low() const { return low_; }
 
  private:
   float low_hu_, width_hu_, low_, high_, width_;
@@ -162,7 +164,7 @@ Volume preprocess(const Volume& scan, const PreprocessOptions& options) {
   Volume out;
   out.shape = options.volume_shape;
   out.affine = affine_from(linear_part(plan.affine), apply(plan.affine, corner));
-  out.voxels.assign(static_cast<std::size_t>(out.size()), task.window.low());
+  out.voxels.assign(static_cast<std::size_t>(out.size()), kPadding);
   if (is_only_zoomed(plan))
     sample_by_axis(task, out);
   else

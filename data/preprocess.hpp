@@ -26,8 +26,8 @@ struct PreprocessOptions {
 
 /// Merlin's MONAI chain: orientation to RAS (flips and axis permutation only), resampling to spacing_mm
 /// (trilinear, first-voxel-centre anchored, border clamped, float64 arithmetic, output size rounded half
-/// to even), window to output_range with clipping, then pad (with the low end of output_range, which is
-/// Merlin's 0: air) and centre crop to volume_shape.
+/// to even), window to output_range with clipping, then pad (value 0, whatever the range) and centre crop to
+/// volume_shape.
 /// Source: MONAI 1.5 LoadImaged..CenterSpatialCropd as used by Merlin's monai_transforms.py.
 /// @return volume_shape voxels in output_range, affine of the new grid
 /// @throws ConfigError for options out of range, DataError when the affine is singular or the resampled
@@ -38,7 +38,8 @@ struct PreprocessOptions {
 /// text exactly when they give the same voxels.
 [[nodiscard]] std::string preprocess_spec(const PreprocessOptions& options);
 
-/// @throws ConfigError for a spacing, shape, window or range that makes no sense
+/// @throws ConfigError for a spacing, shape, window or range that makes no sense; a range must hold 0, the
+///         value of padding
 void check_preprocess_options(const PreprocessOptions& options);
 
 [[nodiscard]] std::string storage_name(Storage storage);  ///< "uint16", "float16", "float32"

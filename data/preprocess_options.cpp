@@ -56,6 +56,10 @@ void check_preprocess_options(const PreprocessOptions& options) {
   }
   check_rising("window_hu", options.window_hu);
   check_rising("output_range", options.output_range);
+  TRIPHASE_CHECK(ConfigError, options.output_range[0] <= 0 && options.output_range[1] >= 0,
+                 "preprocess.output_range is [", options.output_range[0], ", ",
+                 options.output_range[1],
+                 "]; expected a range that holds 0, with which small scans are padded.");
 }
 
 std::string preprocess_spec(const PreprocessOptions& options) {
