@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/json.hpp"
+#include "dist/benchmark.hpp"
+#include "launch/command.hpp"
+#include "trainer/benchmark.hpp"
+
+#include <cstdio>
+
+namespace triphase::launch {
+namespace {
+
+const OptionSpec kIterations{"iterations", "N", "timed repeats, the median counts (default 5)"};
+const OptionSpec kOut{"out", "FILE", "also write the figures as JSON"};
+
+std::int64_t iterations(const Arguments& arguments) { return arguments.integer("iterations", 5, 1, 100000); }
+
+void write_figures(const std::string& out, const Json& figures, const dist::Runtime& runtime) {
+  if (!out.empty() && runtime.rank() == 0) write_json(out, figures);
+}
+
+/// nccl-tests' columns.
+Action prepare_collectives(const Arguments& arguments, dist::Runtime& runtime) {
+  const std::int64_t largest = arguments.integer("max-bytes", std::int64_t{16} << 20, 8, std::int64_t{1} << 34);
+  const auto count = static_cast<int>(iterations(arguments));
+  const std::string out = arguments.text("out");
+  return [=, &runtime] {
+    std::vector<std::int64_t> sizes;
+    for (std::int64_t bytes = 8; bytes <= largest; bytes *= 8) sizes.push_back(bytes);
+    const auto timings = dist::bench_collectives(runtime.world(), sizes, count);
+    if (runtime.rank() != 0) return ExitCode::kDone;
+    Json figures{{"backend", runtime.world().backend()}, {"num_ranks", runtime.num_ranks()}, {"timings", Json::array()}};
+    std::printf("%-16s %12s %12s %14s %14s\n", "operation", "size (B)", "time (us)", "algbw (GB/s)", "busbw (GB/s)");
+    for (const dist::CollectiveTiming& t : timings) {
+      std::printf("%-16s %12lld %12.1f %14.3f %14.3f\n", t.operation.c_str(), static_cast<long long>(t.bytes),
+                  t.seconds * 1e6, t.algorithm_bandwidth / 1e9, t.bus_bandwidth / 1e9);
+      figures["timings"].push_back({{"operation", t.operation},
+                                    {"bytes", t.bytes},
+                                    {"seconds", t.seconds},
+                                    {"algbw_bytes_per_second", t.algorithm_bandwidth},
+                                    {"busbw_bytes_per_second", t.bus_bandwidth}});
+    }
+    write_figures(out, figures, runtime);
+    return ExitCode::kDone;
+  };
+}
+
+Action prepare_loss(const Arguments& arguments, dist::Runtime& runtime) {
+  const std::int64_t pairs = arguments.integer("pairs", 1024, 1, 1 << 20);
+  const std::int64_t width = arguments.integer("width", 512, 1, 1 << 16);
+  const auto count = static_cast<int>(iterations(arguments));
+  const std::string out = arguments.text("out");
+  return [=, &runtime] {
+    const dist::LossTiming t = dist::bench_loss(runtime.world(), pairs, width, count);
+    if (runtime.rank() != 0) return ExitCode::kDone;
+    std::printf("%lld pairs of width %lld on %d ranks: tiled %.4f s, dense (two b x B matrices) %.4f s, tiled / dense %.2f\n"
+                "losses %.9g and %.9g\n",
+                static_cast<long long>(t.global_pairs), static_cast<long long>(width), runtime.num_ranks(),
+                t.tiled_seconds, t.dense_seconds, t.tiled_seconds / t.dense_seconds, t.tiled_loss, t.dense_loss);
+    write_figures(out,
+                  Json{{"global_pairs", t.global_pairs}, {"width", width}, {"num_ranks", runtime.num_ranks()},
+                       {"tiled_seconds", t.tiled_seconds}, {"dense_seconds", t.dense_seconds},
+                       {"tiled_loss", t.tiled_loss}, {"dense_loss", t.dense_loss}},
+                  runtime);
+    return ExitCode::kDone;
+  };
+}
+
+Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
+  trainer::StepBenchmarkOptions options;
+  options.preset = arguments.text("preset", options.preset);
+  options.method = arguments.text("method", options.method);
+  TRIPHASE_CHECK(ConfigError, options.method == "full" || options.method == "peft", "--method is '", options.method,
+                 "', expected full or peft.");
+  options.pairs = arguments.integer("pairs", options.pairs, 1, 1 << 16);
+  if (options.preset == "merlin") options.volume_shape = {224, 224, 160};
+  options.precision.compute = arguments.text("compute", options.precision.compute);
+  TRIPHASE_CHECK(ConfigError, options.precision.compute == "float32" || options.precision.compute == "bfloat16",
+                 "--compute is '", options.precision.compute, "', expected float32 or bfloat16.");
+  options.iterations = iterations(arguments);
+  const std::string out = arguments.text("out");
+  return [=, &runtime] {
+    const Json figures = trainer::bench_step(options, runtime.world());
+    if (runtime.rank() != 0) return ExitCode::kDone;
+    for (const auto& [phase, seconds] : figures.at("seconds").items())
+      std::printf("%-12s %10.4f s\n", phase.c_str(), seconds.get<double>());
+    std::printf("%.2f pairs/s, %lld bytes reduced a step\n", figures.at("pairs_per_second").get<double>(),
+                figures.at("bytes_reduced").get<long long>());
+    write_figures(out, figures, runtime);
+    return ExitCode::kDone;
+  };
+}
+
+Action prepare_data(const Arguments& arguments, dist::Runtime& runtime) {
+  const std::string cache = arguments.text("cache");
+  const std::int64_t batch_size = arguments.integer("batch", 8, 1, 1 << 16);
+  const auto workers = static_cast<int>(arguments.integer("workers", 1, 1, 1024));
+  const std::string out = arguments.text("out");
+  return [=, &runtime] {
+    const Json figures = trainer::bench_data(cache, batch_size, workers);
+    if (runtime.rank() != 0) return ExitCode::kDone;
+    std::printf("%lld volumes in %.3f s: %.1f volumes/s, %.1f MiB/s of float32\n", figures.at("volumes").get<long long>(),
+                figures.at("seconds").get<double>(), figures.at("volumes_per_second").get<double>(),
+                figures.at("mib_per_second").get<double>());
+    write_figures(out, figures, runtime);
+    return ExitCode::kDone;
+  };
+}
+
+}  // namespace
+
+Command bench_collectives_command() {
+  return {.spec = {.name = "bench collectives",
+                   .summary = "times the collectives, in nccl-tests' columns",
+                   .example = "  mpirun -np 2 triphase bench collectives --max-bytes 16777216",
+                   .options = {{"max-bytes", "N", "largest tensor (default 16 MiB)"}, kIterations, kOut}},
+          .prepare = prepare_collectives};
+}
+
+Command bench_loss_command() {
+  return {.spec = {.name = "bench loss",
+                   .summary = "times the tiled global loss against the dense one",
+                   .example = "  mpirun -np 2 triphase bench loss --pairs 1024 --width 512",
+                   .options = {{"pairs", "N", "pairs per rank (default 1024)"},
+                               {"width", "N", "embedding width (default 512)"},
+                               kIterations,
+                               kOut}},
+          .prepare = prepare_loss};
+}
+
+Command bench_step_command() {
+  return {.spec = {.name = "bench step",
+                   .summary = "times the phases of a training step on synthetic pairs",
+                   .example = "  mpirun -np 2 triphase bench step --preset merlin_small --method peft --pairs 8",
+                   .options = {{"preset", "NAME", "merlin_small (default), merlin_tiny or merlin"},
+                               {"method", "NAME", "full (default) or peft"},
+                               {"pairs", "N", "pairs per rank (default 8)"},
+                               {"compute", "NAME", "float32 (default) or bfloat16"},
+                               kIterations,
+                               kOut}},
+          .prepare = prepare_step};
+}
+
+Command bench_data_command() {
+  return {.spec = {.name = "bench data",
+                   .summary = "times reading a cache through the loader",
+                   .example = "  triphase bench data --cache cohort/cache --workers 2",
+                   .options = {{"cache", "DIR", "the cache", true},
+                               {"batch", "N", "samples per batch (default 8)"},
+                               {"workers", "N", "reading threads (default 1)"},
+                               kOut}},
+          .prepare = prepare_data};
+}
+
+}  // namespace triphase::launch
