@@ -15,8 +15,7 @@ struct CollectiveTiming {
   std::int64_t bytes = 0;  ///< of the tensor; of all ranks' rows together for gather and scatter
   double seconds = 0;      ///< median over the iterations, of the slowest rank
   double algorithm_bandwidth = 0;  ///< bytes / seconds, in bytes per second
-  double bus_bandwidth =
-      0;  ///< times 2(n-1)/n for all_reduce, (n-1)/n for gather and scatter, 1 else
+  double bus_bandwidth = 0;  ///< that times 2(n-1)/n (all_reduce), (n-1)/n (gather, scatter), 1
 };
 
 /// Times each collective on float32 for each size (rounded up to whole rows for every rank), after

@@ -23,9 +23,8 @@ struct ContrastiveLossOptions {
 /// @param text [b,E]
 /// @param log_scale 0-dim, same dtype; the caller has clamped it
 /// @return 0-dim: L, the same bits on every rank, with a graph to image, text and log_scale
-/// @throws CommError when ranks disagree on shapes. Collective over group in forward and in
-/// backward; the group
-///         must outlive the graph.
+/// @throws CommError when ranks disagree on shapes. Collective over group in forward and in backward;
+///         the group must outlive the graph.
 /// Source: docs/numerics.md, "Global contrast"; reference derivation in Note [One-sided loss].
 [[nodiscard]] at::Tensor global_contrastive_loss(const at::Tensor& image, const at::Tensor& text,
                                                  const at::Tensor& log_scale, ProcessGroup& group,

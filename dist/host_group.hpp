@@ -11,9 +11,8 @@ namespace triphase::dist {
 
 /// Sizes at which the algorithm changes. The result does not depend on them; tests make them small.
 struct HostGroupLimits {
-  std::int64_t small_bytes = 256 << 10;  ///< up to here (over all ranks): gather all, sum here
-  std::int64_t chunk_bytes = std::int64_t{8}
-                             << 20;  ///< above: this much at a time, and as much scratch
+  std::int64_t small_bytes = 262144;   ///< up to here (over all ranks): gather all, sum here
+  std::int64_t chunk_bytes = 8388608;  ///< above: this much at a time, and as much scratch
 };
 
 /// A process group on host memory over any transport.

@@ -16,8 +16,8 @@ enum class ReduceOp { kSum, kMax, kMin };
 class Work {
  public:
   virtual ~Work() = default;
-  /// Blocks until the result is there and returns it. @throws CommError, with kTimeout after the
-  /// deadline
+  /// Blocks until the result is there and returns it.
+  /// @throws CommError, with kTimeout after the deadline
   virtual at::Tensor wait() = 0;
   [[nodiscard]] virtual bool done() const = 0;
   /// Bytes this rank put in, for reports.
@@ -32,10 +32,9 @@ using WorkPtr = std::unique_ptr<Work>;
 /// are contiguous. dtypes: float64, float32, bfloat16, int64, uint8. Backends: self, threads, mpi
 /// (host memory). Sums are formed in rank order, bfloat16 in float32: every rank gets the same
 /// bits, run after run. With one rank every call returns its input, on whatever device it is.
-/// @throws CommError on every rank when on any a tensor is not contiguous, on the wrong device or
-/// of another
-///         dtype, or when the ranks disagree (named by rank, operation and shape): the group can be
-///         used on. CommError with kTimeout when a rank does not come: the group cannot be used on.
+/// @throws CommError on every rank when on any a tensor is not contiguous, on the wrong device or of
+///         another dtype, or when the ranks disagree (named by rank, operation and shape): the group
+///         can be used on. CommError with kTimeout when a rank does not come: it cannot be used on.
 class ProcessGroup {
  public:
   virtual ~ProcessGroup() = default;
@@ -62,8 +61,7 @@ class ProcessGroup {
 [[nodiscard]] std::unique_ptr<ProcessGroup> make_self_group();
 
 /// `num_ranks` groups, one for each thread of this process, that reach each other through memory.
-/// Group i is used by one thread. A rank that throws out of a collective makes the others throw
-/// too.
+/// Group i is used by one thread. A rank whose group goes away makes the others throw.
 [[nodiscard]] std::vector<std::unique_ptr<ProcessGroup>> make_thread_groups(
     int num_ranks, double timeout_seconds = 60);
 

@@ -11,8 +11,8 @@
 namespace triphase::dist {
 
 struct RuntimeOptions {
-  std::string backend =
-      "auto";  ///< "auto": mpi when started by a launcher with several ranks, else self
+  /// "auto": mpi when started by a launcher with several ranks, else self; or "self", "mpi"
+  std::string backend = "auto";
   double timeout_seconds = 600;  ///< a collective that takes longer ends the job with 78
 };
 
@@ -21,10 +21,9 @@ struct RuntimeOptions {
 /// returned and not fatal.
 class Runtime {
  public:
-  /// @throws CommError when MPI cannot start as wanted; ConfigError when the environment says that
-  /// there are
-  ///         several tasks (SLURM_NTASKS) and MPI sees one (the launcher and MPI do not fit
-  ///         together)
+  /// @throws CommError when MPI cannot start as wanted; ConfigError for another backend, for "self"
+  ///         with several tasks, and when the launcher says that there are several tasks and MPI
+  ///         sees one (they do not fit together)
   explicit Runtime(const RuntimeOptions& options = {});
   /// Finalizes MPI. After an error that other ranks may not know of, call end_job() instead.
   ~Runtime();
@@ -40,8 +39,7 @@ class Runtime {
   [[nodiscard]] static std::string library_version();  ///< e.g. "Open MPI v4.1.4"
 
   void set_timeout(double seconds);
-  /// Ends every rank of the job with this exit code and does not return (MPI_Abort; _Exit without
-  /// MPI).
+  /// Ends every rank of the job with this exit code and does not return (MPI_Abort, or _Exit).
   [[noreturn]] void end_job(ExitCode code);
 
  private:
