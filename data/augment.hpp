@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+
+#include "base/random.hpp"
+#include "data/batch_loader.hpp"
+
+namespace triphase::data {
+
+/// Changes one volume as the options say: shift, scale, offset, noise, in this order. Values may
+/// leave output_range, as they would if the scanner had been set otherwise.
+/// @param volume shape product floats in output_range
+/// The same bits for the same key on any thread. Purely local.
+void augment_volume(const AugmentOptions& options, const Shape3& shape,
+                    const std::array<double, 2>& output_range, KeyedRandom random, float* volume);
+
+/// With the chance text_drop, keeps a random subset of the report's sentences: never none, and both
+/// specials.
+[[nodiscard]] std::vector<std::int64_t> augment_tokens(const AugmentOptions& options,
+                                                       const std::vector<std::int64_t>& tokens,
+                                                       std::int64_t period_token_id,
+                                                       KeyedRandom random);
+
+}  // namespace triphase::data
