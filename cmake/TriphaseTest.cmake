@@ -22,6 +22,9 @@ function(triphase_add_test name)
   target_link_libraries(${target} PRIVATE ${arg_LIBS} triphase::test_support)
   if(arg_TORCH_PCH)
     target_precompile_headers(${target} REUSE_FROM triphase_torch_pch)
+    # The header is compiled with -fPIC; an executable's own -fPIE would refuse it.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
   endif()
   set(environment
     "OMP_NUM_THREADS=1" "TRIPHASE_SOURCE_DIR=${PROJECT_SOURCE_DIR}"
