@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run on several ranks is the run on one rank: losses, gradient norms and weights.
+#include <mpi.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "dist/runtime.hpp"
+#include "tests/trainer/run_fixture.hpp"
+
+namespace triphase::test {
+namespace {
+
+struct Case {
+  std::string name;
+  Settings settings;
+  double tolerance = 0;
+};
+
+/// 20 steps add rounding errors of sums in another order: some 1e-16 a step in float64, 1e-7 in
+/// float32, times what Adam makes of them. Adam divides a gradient by its own size, so one that is
+/// zero but for rounding moves a weight by rounding over eps: hence the larger eps in float32.
+std::vector<Case> cases() {
+  const Settings full{{"adapt.method", "\"full\""}};
+  const Settings full_phenotype{{"adapt.method", "\"full\""}, {"loss.phenotype_weight", "2.0"}};
+  const Settings peft{{"adapt.method", "\"peft\""},
+                      {"adapt.image.rank", "2"},
+                      {"adapt.text.rank", "2"},
+                      {"adapt.train_heads", "true"},
+                      {"optimizer.lora_plus_ratio", "4"}};
+  const Settings recompute{{"adapt.method", "\"peft\""}, {"precision.recompute", "\"blocks\""}};
+  const Settings augment{{"adapt.method", "\"full\""},
+                         {"data.augment.shift_voxels", "2"},
+                         {"data.augment.noise_sigma", "0.05"},
+                         {"data.augment.text_drop", "0.5"}};
+  std::vector<Case> all{{"full", full, 0},
+                        {"full_phenotype", full_phenotype, 0},
+                        {"peft", peft, 0},
+                        {"peft_recompute", recompute, 0},
+                        {"full_augment", augment, 0}};
+  std::vector<Case> result;
+  for (const Case& each : all) {
+    Case wide = each;
+    wide.settings["precision.compute"] = "\"float64\"";
+    wide.tolerance = 1e-10;
+    result.push_back(wide);
+    if (each.name != "full" && each.name != "peft") continue;
+    Case narrow = each;
+    narrow.name += "_float32";
+    narrow.settings["optimizer.eps"] = "1e-5";
+    narrow.tolerance = 1e-4;
+    result.push_back(narrow);
+  }
+  return result;
+}
+
+/// A folder that all ranks know, made and removed by rank 0.
+class SharedFolder {
+ public:
+  explicit SharedFolder(dist::ProcessGroup& world) : world_(world) {
+    if (world.rank() == 0) own_ = std::make_unique<TemporaryFolder>();
+    path_ = dist::broadcast_text(world, own_ ? own_->path().string() : "");
+  }
+  ~SharedFolder() { world_.barrier(); }
+  [[nodiscard]] std::filesystem::path path() const { return path_; }
+
+ private:
+  dist::ProcessGroup& world_;
+  std::unique_ptr<TemporaryFolder> own_;
+  std::filesystem::path path_;
+};
+
+class Equality : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Equality, SeveralRanksGiveTheLossesAndWeightsOfOne) {
+  dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});
+  const SharedFolder shared(runtime.world());
+  const TemporaryFolder alone;
+  Settings settings = GetParam().settings;
+  settings["schedule.max_steps"] = "20";
+  settings["evaluate.every_epochs"] = "3";
+  const RunRecord joint = run_once(tiny_run(shared.path(), settings), runtime.world());
+  const auto self = dist::make_self_group();
+  const RunRecord single = run_once(tiny_run(alone.path(), settings), *self);
+
+  EXPECT_EQ(joint.losses.size(), 20U);
+  EXPECT_EQ(single.losses.size(), 20U);
+  for (std::size_t i = 0; i < std::min(joint.losses.size(), single.losses.size()); ++i) {
+    EXPECT_NEAR(joint.losses[i], single.losses[i],
+                GetParam().tolerance * std::abs(single.losses[i]))
+        << "step " << i + 1;
+    EXPECT_NEAR(joint.grad_norms[i], single.grad_norms[i],
+                10 * GetParam().tolerance * std::abs(single.grad_norms[i]))
+        << "step " << i + 1;
+  }
+  expect_near(joint.weights, single.weights, GetParam().tolerance);
+  EXPECT_NE(joint.losses.front(), joint.losses.back());
+}
+
+INSTANTIATE_TEST_SUITE_P(Runs, Equality, ::testing::ValuesIn(cases()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(Replicas, HoldTheSameBitsOnEveryRank) {
+  dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});
+  const SharedFolder shared(runtime.world());
+  const RunRecord record = run_once(tiny_run(shared.path(), {{"model.batch_norm", "\"local\""},
+                                                             {"adapt.image.dropout", "0.2"},
+                                                             {"adapt.method", "\"peft\""}}),
+                                    runtime.world());
+  for (const auto& [name, tensor] : record.weights) {
+    const at::Tensor gathered =
+        runtime.world().all_gather(tensor.to(at::kDouble).reshape({1, -1}))->wait();
+    for (std::int64_t rank = 1; rank < gathered.size(0); ++rank)
+      EXPECT_TRUE(at::equal(gathered[0], gathered[rank])) << name;
+  }
+}
+
+}  // namespace
+}  // namespace triphase::test

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/loop/train_loop.hpp"
+
+#include <ATen/ATen.h>
+
+#include <set>
+
+#include "base/json.hpp"
+#include "models/weights.hpp"
+#include "tests/trainer/run_fixture.hpp"
+#include "trainer/build_model.hpp"
+
+namespace triphase::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<Json> metrics_of(const fs::path& run_dir) {
+  std::vector<Json> records;
+  std::istringstream text(read_text(run_dir / "metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) records.push_back(Json::parse(line));
+  return records;
+}
+
+TEST(TrainLoop, LeavesTheAgreedFiles) {
+  const auto self = dist::make_self_group();
+  const TemporaryFolder folder;
+  const trainer::RunConfig config = tiny_run(folder.path(), {{"adapt.method", "\"peft\""}});
+  const RunRecord record = run_once(config, *self);
+  const fs::path run = folder / "run";
+  EXPECT_EQ(read_text(run / "config.toml"), config.resolved_toml);
+  EXPECT_EQ(read_text(run / "checkpoints/best"),
+            fs::path(record.result.best_checkpoint).filename().string() + "\n");
+
+  const Json environment = read_json(run / "environment.json");
+  EXPECT_EQ(environment.at("num_ranks"), 1);
+  EXPECT_EQ(environment.at("hosts").size(), 1U);
+  EXPECT_FALSE(environment.at("data").at("data_hash").get<std::string>().empty());
+  const Json& model = environment.at("model");
+  EXPECT_DOUBLE_EQ(model.at("trainable_percent").get<double>(),
+                   100.0 * model.at("num_trainable").get<double>() /
+                       model.at("num_base_parameters").get<double>());
+  EXPECT_EQ(environment.at("steps").at("total"), 8);
+  EXPECT_EQ(environment.at("steps").at("per_epoch"), 3);
+  const std::int64_t bytes =
+      environment.at("bytes").at("gradients_reduced_per_step").get<std::int64_t>();
+  EXPECT_EQ(bytes, 4 * model.at("num_trainable").get<std::int64_t>());
+
+  std::int64_t num_steps = 0;
+  std::int64_t num_validations = 0;
+  for (const Json& line : metrics_of(run)) {
+    if (line.contains("validation")) {
+      ++num_validations;
+      for (const char* key : {"loss", "mean_auc", "hcc_auc", "cyst_auc"})
+        EXPECT_TRUE(line.at("validation").at(key).is_number()) << key;
+      continue;
+    }
+    ++num_steps;
+    EXPECT_EQ(line.at("step"), num_steps);
+    EXPECT_EQ(line.at("pairs_seen"), 6 * num_steps);
+    EXPECT_EQ(line.at("epoch"), (num_steps - 1) / 3);
+    for (const char* key : {"loss", "temperature", "grad_norm", "lr", "pairs_per_second"})
+      EXPECT_TRUE(line.at(key).is_number()) << key;
+    for (const char* key : {"data", "forward", "loss", "backward", "reduce_exposed", "optimizer"})
+      EXPECT_GE(line.at("seconds").at(key).get<double>(), 0) << key;
+    EXPECT_EQ(line.at("bytes_reduced"), bytes);
+  }
+  EXPECT_EQ(num_steps, 8);
+  EXPECT_EQ(num_validations, 3);  // after steps 3, 6 and the last
+}
+
+TEST(TrainLoop, KeepsTheBestCheckpointAndTheLastOnes) {
+  const auto self = dist::make_self_group();
+  const TemporaryFolder folder;
+  const RunRecord record = run_once(tiny_run(folder.path(), {{"checkpoint.every_steps", "1"},
+                                                             {"checkpoint.keep_last", "2"},
+                                                             {"evaluate.every_steps", "2"},
+                                                             {"optimizer.lr", "1e-2"}}),
+                                    *self);
+  double best = std::numeric_limits<double>::infinity();
+  std::int64_t best_step = 0;
+  for (const Json& line : metrics_of(folder / "run")) {
+    if (!line.contains("validation") || line.at("validation").at("loss").get<double>() >= best)
+      continue;
+    best = line.at("validation").at("loss").get<double>();
+    best_step = line.at("step").get<std::int64_t>();
+  }
+  EXPECT_EQ(fs::path(record.result.best_checkpoint).filename(),
+            trainer::checkpoint_name(best_step));
+  std::set<std::string> left;
+  for (const auto& entry : fs::directory_iterator(folder / "run/checkpoints"))
+    left.insert(entry.path().filename().string());
+  EXPECT_EQ(left, (std::set<std::string>{"best", trainer::checkpoint_name(best_step),
+                                         "step_00000007", "step_00000008"}));
+}
+
+TEST(TrainLoop, StopsEarlyWhenNothingGetsBetter) {
+  const auto self = dist::make_self_group();
+  const TemporaryFolder folder;
+  const RunRecord record = run_once(tiny_run(folder.path(), {{"schedule.max_steps", "60"},
+                                                             {"schedule.early_stop_patience", "2"},
+                                                             {"schedule.kind", "\"constant\""},
+                                                             {"evaluate.every_steps", "1"},
+                                                             {"optimizer.lr", "0.3"}}),
+                                    *self);
+  EXPECT_LT(record.result.steps, 60);
+  EXPECT_FALSE(record.result.stopped_on_request);
+  const RunRecord again = run_once(tiny_run(folder.path(), {{"schedule.max_steps", "60"},
+                                                            {"schedule.early_stop_patience", "2"},
+                                                            {"schedule.kind", "\"constant\""},
+                                                            {"evaluate.every_steps", "1"},
+                                                            {"optimizer.lr", "0.3"}}),
+                                   *self, {.resume = "auto"});
+  EXPECT_TRUE(again.losses.empty());
+}
+
+TEST(TrainLoop, RunsWithoutValidationPromptsOrLabels) {
+  const auto self = dist::make_self_group();
+  const TemporaryFolder folder;
+  const RunRecord record = run_once(
+      tiny_run(folder.path(), {{"data.validation_split", "\"\""}, {"evaluate.prompts", ""}}),
+      *self);
+  EXPECT_EQ(record.result.best_checkpoint, record.result.last_checkpoint);
+  EXPECT_EQ(record.losses.size(), 8U);
+}
+
+TEST(TrainLoop, ValidationDoesNotDisturbTheRun) {
+  const auto self = dist::make_self_group();
+  const TemporaryFolder with;
+  const TemporaryFolder without;
+  const Settings settings{{"adapt.method", "\"peft\""}, {"adapt.image.dropout", "0.3"}};
+  Settings validating = settings;
+  validating["evaluate.every_steps"] = "1";
+  Settings silent = settings;
+  silent["data.validation_split"] = "\"\"";
+  expect_same(run_once(tiny_run(with.path(), validating), *self).weights,
+              run_once(tiny_run(without.path(), silent), *self).weights);
+}
+
+TEST(TrainLoop, StartsFromTheTemperatureOfItsOwnConfiguration) {
+  const auto self = dist::make_self_group();
+  const TemporaryFolder source;
+  run_once(tiny_run(source.path(), {{"optimizer.lr_scale", "0.1"}}), *self);
+  const TemporaryFolder folder;
+  double first = 0;
+  trainer::TrainLoopOptions options;
+  options.on_step = [&](std::int64_t step, const trainer::StepReport& report) {
+    if (step == 1) first = report.temperature;
+  };
+  run_once(tiny_run(folder.path(), {{"model.weights", "\"" + (source / "run").string() + "\""},
+                                    {"loss.temperature_init", "0.3"}}),
+           *self, options);
+  EXPECT_NEAR(first, 0.3, 1e-6);
+}
+
+TEST(TrainLoop, TenStepsInARowThatAreNotFiniteEndIt) {
+  const TemporaryFolder folder;
+  models::TwoTower model = trainer::build_base_model(tiny_run(folder.path()));
+  models::NamedTensors weights = models::base_state(model);
+  for (auto& [name, tensor] : weights)
+    if (name == "encode_text.linear_layer.bias") tensor.fill_(NAN);
+  models::write_safetensors(folder / "nan.safetensors", weights);
+  const trainer::RunConfig config = tiny_run(
+      folder.path(), {{"model.weights", "\"" + (folder / "nan.safetensors").string() + "\""},
+                      {"schedule.max_steps", "30"},
+                      {"data.validation_split", "\"\""}});
+  for (const int num_ranks : {1, 2}) {
+    std::int64_t num_skipped = 0;
+    expect_error<Error>(
+        [&] {
+          on_thread_ranks(num_ranks, [&](dist::ProcessGroup& group) {
+            trainer::TrainLoopOptions options{.resume = "auto"};
+            options.on_step = [&, rank = group.rank()](std::int64_t,
+                                                       const trainer::StepReport& report) {
+              if (rank == 0 && report.is_skipped) ++num_skipped;
+            };
+            run_once(config, group, options);
+          });
+        },
+        ExitCode::kDiverged, {"not finite", "10", "optimizer.lr"});
+    EXPECT_EQ(num_skipped, 9);  // the tenth ends the run before it counts as done
+    fs::remove_all(folder / "run");
+  }
+}
+
+TEST(DescribeRun, SaysWhatItWouldDo) {
+  const trainer::RunConfig config = tiny_run("unused", {{"adapt.method", "\"peft\""}});
+  const std::string text = trainer::describe_run(config, 3);
+  for (const char* part :
+       {"trainable", "2 per rank", "train 18, validation 8", "8 (3 per epoch", "memory per rank"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
+  EXPECT_FALSE(fs::exists("unused"));
+  expect_error<ConfigError>([&] { static_cast<void>(trainer::describe_run(config, 4)); },
+                            ExitCode::kUsage, {"global_pairs"});
+}
+
+}  // namespace
+}  // namespace triphase::test

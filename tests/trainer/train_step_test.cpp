@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/loop/train_step.hpp"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+#include "tests/trainer/run_fixture.hpp"
+
+namespace triphase::test {
+namespace {
+
+/// Everything a step needs, on one rank.
+class StepBench {
+ public:
+  explicit StepBench(const Settings& settings)
+      : config_(tiny_run("unused", settings)),
+        group_(dist::make_self_group()),
+        data_(trainer::open_train_data(config_, models::model_preset("merlin_tiny"))),
+        trainable_(trainer::build_trainable_model(config_)),
+        optimizer_(models::trainable_parameters(trainable_.model), config_.optimizer),
+        reducer_(*group_, models::trainable_parameters(trainable_.model)),
+        step_(trainable_.model, *group_, optimizer_, reducer_, config_) {
+    at::set_num_threads(1);
+  }
+  data::Batch batch() {
+    return *trainer::open_epoch(data_, config_,
+                                {.epoch = 0, .step_in_epoch = 0, .rank = 0, .num_ranks = 1})
+                ->next();
+  }
+  trainer::StepReport run(const data::Batch& batch, std::int64_t step = 0) {
+    return step_.run(batch, 1, step);
+  }
+  models::TwoTower& model() { return trainable_.model; }
+  std::map<std::string, at::Tensor> weights() { return copy_weights(trainable_.model); }
+  trainer::Optimizer& optimizer() { return optimizer_; }
+
+ private:
+  trainer::RunConfig config_;
+  std::unique_ptr<dist::ProcessGroup> group_;
+  trainer::TrainData data_;
+  trainer::TrainableModel trainable_;
+  trainer::Optimizer optimizer_;
+  dist::GradientReducer reducer_;
+  trainer::TrainStep step_;
+};
+
+TEST(TrainStep, FrozenWeightsAreFrozen) {
+  for (const std::string bn : {"\"frozen\"", "\"local\""}) {
+    StepBench bench({{"adapt.method", "\"peft\""},
+                     {"optimizer.weight_decay", "0.5"},
+                     {"model.batch_norm", bn}});
+    const auto before = bench.weights();
+    std::set<std::string> trained;
+    for (const auto& [name, tensor] : models::trainable_parameters(bench.model()))
+      trained.insert(name);
+    const data::Batch batch = bench.batch();
+    for (std::int64_t step = 0; step < 3; ++step) EXPECT_FALSE(bench.run(batch, step).is_skipped);
+    std::int64_t num_changed = 0;
+    for (const auto& [name, tensor] : bench.weights()) {
+      const bool is_equal = at::equal(tensor, before.at(name));
+      const bool may_move = bn == "\"local\"" && (name.find("running_") != std::string::npos ||
+                                                  name.find("num_batches") != std::string::npos);
+      if (!trained.contains(name) && !may_move) EXPECT_TRUE(is_equal) << name;
+      if (!is_equal) ++num_changed;
+    }
+    EXPECT_GE(num_changed, static_cast<std::int64_t>(trained.size() / 2));
+  }
+}
+
+TEST(TrainStep, NeverReachedParametersStayUnderFullTraining) {
+  StepBench bench({{"adapt.method", "\"full\""}, {"optimizer.weight_decay", "0.5"}});
+  const auto before = bench.weights();
+  const data::Batch batch = bench.batch();
+  bench.run(batch);
+  for (const auto& [name, tensor] : bench.weights()) {
+    const bool is_reached = name.find("_global") == std::string::npos &&
+                            name.find("pooler") == std::string::npos &&
+                            name.find("classifier") == std::string::npos;
+    if (!is_reached) EXPECT_TRUE(at::equal(tensor, before.at(name))) << name;
+  }
+}
+
+TEST(TrainStep, LossFallsOnOneBatch) {
+  for (const std::string compute : {"\"float32\"", "\"bfloat16\"", "\"float64\""}) {
+    for (const std::string format : {"\"contiguous\"", "\"channels_last_3d\""}) {
+      StepBench bench({{"precision.compute", compute},
+                       {"precision.memory_format", format},
+                       {"loss.phenotype_weight", "0.5"},
+                       {"optimizer.lr", "3e-3"}});
+      const data::Batch batch = bench.batch();
+      const double first = bench.run(batch, 0).loss;
+      double last = first;
+      for (std::int64_t step = 1; step < 15; ++step) last = bench.run(batch, step).loss;
+      EXPECT_LT(last, first) << compute << " " << format;
+    }
+  }
+}
+
+TEST(TrainStep, FormatsAndRecomputationAgree) {
+  const auto weights_after = [](const Settings& changes) {
+    Settings settings{{"precision.compute", "\"float64\""}, {"adapt.method", "\"full\""}};
+    for (const auto& [key, value] : changes) settings[key] = value;
+    StepBench bench(settings);
+    const data::Batch batch = bench.batch();
+    for (std::int64_t step = 0; step < 3; ++step) bench.run(batch, step);
+    return bench.weights();
+  };
+  const auto plain = weights_after({});
+  expect_near(weights_after({{"precision.memory_format", "\"channels_last_3d\""}}), plain, 1e-11);
+  expect_same(weights_after({{"precision.recompute", "\"blocks\""}}), plain);
+  expect_same(weights_after({{"precision.recompute", "\"stages\""}}), plain);
+}
+
+TEST(TrainStep, NumbersThatAreNotFiniteChangeNothing) {
+  for (const std::string bn : {"\"frozen\"", "\"local\""}) {
+    StepBench bench({{"model.batch_norm", bn}});
+    data::Batch batch = bench.batch();
+    bench.run(batch, 0);
+    const auto before = bench.weights();
+    data::Batch bad = bench.batch();
+    bad.volumes[0][0][3][3][3] = NAN;
+    const trainer::StepReport report = bench.run(bad, 1);
+    EXPECT_TRUE(report.is_skipped);
+    EXPECT_FALSE(std::isfinite(report.loss) && std::isfinite(report.grad_norm));
+    for (const auto& [name, tensor] : bench.weights())
+      if (!name.ends_with("num_batches_tracked"))
+        EXPECT_TRUE(at::equal(tensor, before.at(name))) << name;
+    EXPECT_EQ(bench.optimizer().num_updates(), 1);
+    EXPECT_FALSE(bench.run(batch, 2).is_skipped);
+  }
+}
+
+TEST(TrainStep, LogScaleStaysBelowItsMaximum) {
+  StepBench bench({{"loss.temperature_init", "0.0101"}, {"optimizer.lr_scale", "0.5"}});
+  const data::Batch batch = bench.batch();
+  double largest = 0;
+  for (std::int64_t step = 0; step < 20; ++step) {
+    bench.run(batch, step);
+    largest = std::max(largest, bench.model()->log_scale().item<double>());
+    EXPECT_LE(bench.model()->log_scale().item<double>(), std::log(100.0) + 1e-6);
+  }
+  EXPECT_GT(largest, std::log(99.0));
+}
+
+TEST(TrainStep, ATemperatureThatDoesNotLearnStays) {
+  StepBench bench({{"loss.temperature_learnable", "false"}, {"loss.temperature_init", "0.2"}});
+  const data::Batch batch = bench.batch();
+  for (std::int64_t step = 0; step < 3; ++step)
+    EXPECT_NEAR(bench.run(batch, step).temperature, 0.2, 1e-7);
+}
+
+TEST(TrainStep, DropoutIsKeyedByStepNotByHistory) {
+  const Settings settings{
+      {"adapt.method", "\"peft\""}, {"adapt.image.dropout", "0.5"}, {"adapt.train_heads", "true"}};
+  // Factors B start at zero, so dropout shows from the second step on.
+  const auto second_loss = [&](std::int64_t key, int draws) {
+    StepBench bench(settings);
+    const data::Batch batch = bench.batch();
+    bench.run(batch, 0);
+    for (int i = 0; i < draws; ++i) static_cast<void>(at::rand({10}));
+    bench.run(batch, key);
+    return bench.run(batch, key).loss;
+  };
+  EXPECT_EQ(second_loss(1, 0), second_loss(1, 3));
+  EXPECT_NE(second_loss(1, 0), second_loss(2, 0));
+}
+
+}  // namespace
+}  // namespace triphase::test
