@@ -2,6 +2,7 @@
 #include "trainer/evaluate.hpp"
 
 #include "base/hash.hpp"
+#include "trainer/evaluate_cohort.hpp"
 #include "trainer/evaluate_finding.hpp"
 #include "trainer/evaluate_retrieval.hpp"
 #include "trainer/prompts.hpp"
@@ -189,6 +190,8 @@ Json evaluate_model(models::TwoTower& model, const data::Cache& cache, const Run
                            {"interval", "percentile 95 %"},
                            {"seed", config.run.seed}};
   json["model"] = Json{{"preset", config.model.preset}};
+  json["phantom"] = is_phantom(config, cache);
+  json["cohort"] = cohort_counts(cache);
   json["data_hash"] = cache.data_hash();
   json["spec_hash"] = cache.spec().hash();
   if (!config.evaluate.prompts.empty())

@@ -30,27 +30,30 @@ struct EmbeddingTable {
   at::Tensor features;                ///< [N,F] pooled image features
 };
 
-/// Encodes the samples, each exactly once: ranks divide them and the rows are gathered. Evaluation mode, no
-/// gradients, no augmentation. Collective over group.
+/// Encodes the samples, each exactly once: ranks divide them and the rows are gathered. Evaluation
+/// mode, no gradients, no augmentation. Collective over group.
 [[nodiscard]] EmbeddingTable embed_samples(models::TwoTower& model, const data::Cache& cache,
                                            const std::vector<std::int64_t>& indices,
                                            const RunConfig& config, dist::ProcessGroup& group,
                                            bool show_progress);
 
-/// [N] prompt scores of one finding: mean cosine to the positive prompts minus mean cosine to the negative
-/// ones. Source: Merlin issue #7 and #34 (protocol); see docs/numerics.md.
-[[nodiscard]] std::vector<double> prompt_scores(models::TwoTower& model, const EmbeddingTable& table,
-                                                const FindingPrompts& prompts, const RunConfig& config,
+/// [N] prompt scores of one finding: mean cosine to the positive prompts minus mean cosine to the
+/// negative ones. Source: Merlin issue #7 and #34 (protocol); see docs/numerics.md.
+[[nodiscard]] std::vector<double> prompt_scores(models::TwoTower& model,
+                                                const EmbeddingTable& table,
+                                                const FindingPrompts& prompts,
+                                                const RunConfig& config,
                                                 const std::string& tokenizer_dir);
 
-/// Scores a model on `split`, with the threshold (and the linear probe) from the validation (and training)
-/// split; the object of design §6: {split, n, findings: {...}, retrieval: {...}, ...}. Collective.
+/// Scores a model on `split`, with the threshold (and the linear probe) from the validation (and
+/// training) split; the object of design §6: {split, n, findings: {...}, retrieval: {...}, ...}.
+/// Collective.
 [[nodiscard]] Json evaluate_model(models::TwoTower& model, const data::Cache& cache,
                                   const RunConfig& config, const std::string& split,
                                   dist::ProcessGroup& group, bool show_progress);
 
-/// `triphase evaluate`: builds the model, loads `checkpoint` (a checkpoint folder, a run folder's best one,
-/// a weights file, or "" for config.model.weights as it is), evaluates, and writes `out`
+/// `triphase evaluate`: builds the model, loads `checkpoint` (a checkpoint folder, a run folder's
+/// best one, a weights file, or "" for config.model.weights as it is), evaluates, and writes `out`
 /// (default: <run_dir>/evaluation/<split>.json). Collective over runtime.world().
 Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                   const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress);

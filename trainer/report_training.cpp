@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/error.hpp"
+#include "trainer/report_format.hpp"
+#include "trainer/report_headline.hpp"
+#include "trainer/report_page.hpp"
+#include "trainer/report_svg.hpp"
+#include "trainer/report_table.hpp"
+
+#include <array>
+
+namespace triphase::trainer {
+namespace {
+
+constexpr std::array<const char*, 6> kPhases{"data",     "forward",        "loss",
+                                             "backward", "reduce_exposed", "optimizer"};
+const std::vector<std::string> kPhaseNames{"data",     "forward",   "loss",
+                                           "backward", "reduction", "optimizer"};
+
+std::string sample_line(const std::string& css, const std::string& dash) {
+  return str("<svg viewBox=\"0 0 30 10\" aria-hidden=\"true\"><line class=\"curve ", css,
+             "\" x1=\"0\" y1=\"5\" x2=\"30\" y2=\"5\"",
+             dash.empty() ? "" : " stroke-dasharray=\"" + dash + "\"", "/></svg>");
+}
+
+std::string run_legend(const Json& runs) {
+  std::string html = "<ul class=\"legend\">";
+  for (std::size_t i = 0; i < runs.size(); ++i)
+    if (runs[i].at("is_trained").get<bool>())
+      html += str("<li>", sample_line(series_class(i), series_dash(i)),
+                  escape_html(runs[i].at("name").get<std::string>()), "</li>");
+  return html + "</ul>\n";
+}
+
+std::string phase_legend() {
+  std::string html = "<ul class=\"legend\">";
+  for (std::size_t i = 0; i < kPhaseNames.size(); ++i)
+    html += str("<li><svg viewBox=\"0 0 30 10\" aria-hidden=\"true\"><rect class=\"bar ",
+                series_class(i), "\" width=\"30\" height=\"10\"/></svg>", kPhaseNames[i], "</li>");
+  return html + "</ul>\n";
+}
+
+/// One chart of one curve over all runs. @param finding of validation_auc, else ""
+std::string chart(const Json& runs, const std::string& title, const char* key, const char* faint,
+                  const std::string& finding = "") {
+  LineChart figure{.title = title, .x_label = "step", .series = {}};
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const Json& curves = runs[i].at("curves");
+    Json points = curves.at(key);
+    if (!finding.empty()) points = points.contains(finding) ? points.at(finding) : Json::array();
+    LineSeries series{runs[i].at("name"), i, points, Json::array()};
+    if (faint != nullptr) series.faint = curves.at(faint);
+    figure.series.push_back(std::move(series));
+  }
+  return line_chart(figure);
+}
+
+std::string first_and_last(const Json& training, const char* key) {
+  if (!training.is_object() || !training.at(key).is_object()) return "–";
+  return str(number_text(training.at(key).at("first")), " → ",
+             number_text(training.at(key).at("last")));
+}
+
+std::string step_breakdown(const Json& runs) {
+  StackedBars bars{
+      .title = "Where a step's time goes (median)", .part_names = kPhaseNames, .rows = {}};
+  for (const Json& run : runs) {
+    const Json& cost = run.at("cost");
+    if (!cost.is_object() || !cost.at("seconds_per_step").is_number()) continue;
+    StackedRow row{run.at("name"), seconds_text(cost.at("seconds_per_step")), {}};
+    for (const char* phase : kPhases)
+      row.parts.push_back(
+          cost.at("seconds").contains(phase) ? cost.at("seconds").at(phase).get<double>() : 0);
+    bars.rows.push_back(std::move(row));
+  }
+  const std::string svg = stacked_bars(bars);
+  return svg.empty() ? "" : phase_legend() + "<div class=\"charts\">" + svg + "</div>\n";
+}
+
+std::string methods_table(const Json& runs) {
+  std::vector<std::vector<std::string>> cells;
+  for (const Json& run : runs) {
+    if (!run.at("is_trained").get<bool>()) continue;
+    const Json& trainable = run.at("trainable");
+    const Json& cost = run.at("cost");
+    const Json& training = run.at("training");
+    const bool is_counted = trainable.is_object() && trainable.at("percent").is_number();
+    const Json& best = training.at("best_validation");
+    cells.push_back({run.at("name"), method_text(run), run.at("preset"),
+                     is_counted ? count_text(trainable.at("num_trainable")) : "–",
+                     is_counted ? decimal(trainable.at("percent").get<double>(), 3) + " %" : "–",
+                     is_counted ? count_text(trainable.at("num_base_parameters")) : "–",
+                     count_text(cost.at("steps")), count_text(run.at("global_pairs")),
+                     count_text(run.at("environment").at("num_ranks")),
+                     bytes_text(cost.at("bytes_reduced_per_step")),
+                     seconds_text(cost.at("seconds_per_step")),
+                     number_text(cost.at("pairs_per_second")), first_and_last(training, "loss"),
+                     first_and_last(training, "temperature"),
+                     best.is_object() ? str(decimal(best.at("loss").get<double>(), 3), " at step ",
+                                            count_text(best.at("step")))
+                                      : "–"});
+  }
+  using enum ColumnKind;
+  return html_table({{"run"},
+                     {"method"},
+                     {"model"},
+                     {"trainable", kNumber},
+                     {"of the parameters", kNumber},
+                     {"parameters", kNumber},
+                     {"steps", kNumber},
+                     {"pairs a step", kNumber},
+                     {"ranks", kNumber},
+                     {"reduced a step and rank", kNumber},
+                     {"time a step", kNumber},
+                     {"pairs a second", kNumber},
+                     {"loss", kNumber},
+                     {"temperature", kNumber},
+                     {"best validation loss", kNumber}},
+                    cells);
+}
+
+}  // namespace
+
+std::string curves_section(const Json& figures) {
+  const Json& runs = figures.at("runs");
+  std::string charts =
+      chart(runs, "Training loss (thin: each logged step)", "loss_smooth", "loss") +
+      chart(runs, "Validation loss", "validation_loss", nullptr);
+  if (figures.at("finding").is_string()) {
+    const std::string finding = figures.at("finding");
+    charts += chart(runs, "Validation AUC, " + finding, "validation_auc", nullptr, finding);
+  }
+  charts += chart(runs, "Temperature", "temperature", nullptr);
+  if (charts.empty()) return "";
+  return html_section("How training went",
+                      run_legend(runs) + "<div class=\"charts\">\n" + charts + "</div>\n");
+}
+
+std::string methods_section(const Json& figures) {
+  const Json& runs = figures.at("runs");
+  const std::string table = methods_table(runs);
+  if (table.empty()) return "";
+  std::string html = table;
+  for (const Json& run : runs) {
+    const Json& trainable = run.at("trainable");
+    if (!trainable.is_object() || !trainable.at("percent_of").is_string()) continue;
+    html += html_remark("The percentage is of " + trainable.at("percent_of").get<std::string>() +
+                        ". Times and bytes are medians over logged steps.");
+    break;
+  }
+  return html_section("What each method costs", html + step_breakdown(runs));
+}
+
+}  // namespace triphase::trainer
