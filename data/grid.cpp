@@ -165,6 +165,7 @@ ResamplePlan plan_resampling(const Shape3& shape, const Affine& affine,
   plan.index_map = *index_map;
   plan.unchanged = plan.shape == shape &&
                    (all_close(affine, plan.affine) || all_close(plan.index_map, identity_affine()));
+  if (plan.unchanged) plan.affine = affine;
   return plan;
 }
 
