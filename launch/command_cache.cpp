@@ -35,7 +35,8 @@ data::CacheBuildOptions build_options(const Arguments& arguments) {
     reader.finish();
   }
   options.max_text_tokens = arguments.integer("max-text-tokens", options.max_text_tokens, 2, 4096);
-  options.tokenizer_dir = tokenizer.empty() ? options.manifest.parent_path() / "tokenizer" : tokenizer;
+  options.tokenizer_dir = tokenizer.empty() ? options.manifest.parent_path() / "tokenizer"
+                                             : std::filesystem::path(tokenizer);
   options.num_threads = static_cast<int>(arguments.integer("threads", 1, 1, 1024));
   options.shard_bytes = arguments.integer("shard-mib", options.shard_bytes >> 20, 1, 1 << 20) << 20;
   return options;

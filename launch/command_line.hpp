@@ -11,8 +11,8 @@ namespace triphase::launch {
 /// One option of a command. Without a value name it is a flag.
 struct OptionSpec {
   std::string name;        ///< without the dashes
-  std::string value_name;  ///< e.g. "DIR"; empty: a flag
-  std::string help;
+  std::string value_name{};  ///< e.g. "DIR"; empty: a flag
+  std::string help{};
   bool required = false;
   bool repeated = false;
 };
@@ -21,9 +21,9 @@ struct OptionSpec {
 struct CommandSpec {
   std::string name;      ///< e.g. "cache build"
   std::string summary;   ///< one line
-  std::string example;   ///< lines that can be pasted into a shell
-  std::vector<OptionSpec> options;
-  std::string positional_name;            ///< e.g. "RUN_DIR..."; empty: none are taken
+  std::string example{};   ///< lines that can be pasted into a shell
+  std::vector<OptionSpec> options{};
+  std::string positional_name{};            ///< e.g. "RUN_DIR..."; empty: none are taken
   std::int64_t min_positionals = 0;
   std::int64_t max_positionals = 0;
 };
