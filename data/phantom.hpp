@@ -11,13 +11,13 @@ namespace triphase::data {
 /// The synthetic cohort of design §9. Deterministic from the seed, whatever the number of threads.
 struct PhantomOptions {
   std::filesystem::path out_dir;
-  std::string size = "small";       ///< "tiny" (tests), "small" (quick start), "merlin" (full grid)
-  std::int64_t num_patients = 0;    ///< 0: the size's own number; otherwise sites and splits are scaled to it
+  std::string size = "small";  ///< "tiny" (tests), "small" (quick start), "merlin" (full grid)
+  std::int64_t num_patients = 0;  ///< 0: the size's own; otherwise every split is scaled to it
   std::uint64_t seed = 0;
   int num_threads = 1;
   double lesion_diameter_min_mm = 20;  ///< HCC diameter, log-uniform
   double lesion_diameter_max_mm = 50;
-  double lesion_contrast = 1;          ///< factor on every HCC contrast
+  double lesion_contrast = 1;  ///< factor on every HCC contrast
   double hcc_prevalence = 0.4;
 };
 

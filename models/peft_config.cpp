@@ -56,13 +56,13 @@ class Reader {
     return result;
   }
   template <class Value, class Convert>
-  [[nodiscard]] std::map<std::string, Value> pattern(const std::string& key,
-                                                     Convert convert) const {
-    std::map<std::string, Value> result;
+  [[nodiscard]] std::vector<std::pair<std::string, Value>> pattern(const std::string& key,
+                                                                   Convert convert) const {
+    std::vector<std::pair<std::string, Value>> result;
     const Json* value = find(key);
     if (value == nullptr) return result;
     if (!value->is_object()) refuse(key, "must be an object");
-    for (const auto& [name, item] : value->items()) result[name] = convert(item);
+    for (const auto& [name, item] : value->items()) result.emplace_back(name, convert(item));
     return result;
   }
 
@@ -74,12 +74,14 @@ class Reader {
 void refuse_variants(const Reader& reader) {
   const Json* type = reader.find("peft_type");
   if (type == nullptr || *type != "LORA") reader.refuse("peft_type", "must be \"LORA\"");
-  for (const char* key : {"use_dora", "fan_in_fan_out", "lora_bias"})
+  for (const char* key : {"use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias"})
     if (reader.boolean(key)) reader.refuse(key, "is true, which Triphase does not compute");
   if (const Json* bias = reader.find("bias"); bias != nullptr && *bias != "none")
     reader.refuse("bias", "must be \"none\"");
-  for (const char* key : {"layers_to_transform", "layers_pattern", "layer_replication",
-                          "trainable_token_indices", "target_parameters"})
+  for (const char* key :
+       {"layers_to_transform", "layers_pattern", "layer_replication", "trainable_token_indices",
+        "target_parameters", "arrow_config", "alora_invocation_tokens", "kasa_config",
+        "monteclora_config", "velora_config"})
     if (const Json* value = reader.find(key); value != nullptr && !value->empty())
       reader.refuse(key, "is given, which Triphase does not read");
 }
@@ -95,8 +97,8 @@ bool pattern_fits(const std::string& key, const std::string& path) {
 }
 
 template <class Value>
-Value pattern_value(const std::map<std::string, Value>& pattern, const std::string& path,
-                    Value otherwise) {
+Value pattern_value(const std::vector<std::pair<std::string, Value>>& pattern,
+                    const std::string& path, Value otherwise) {
   for (const auto& [key, value] : pattern)
     if (pattern_fits(key, path)) return value;
   return otherwise;
@@ -112,9 +114,9 @@ Json plain_number(double value) {
 
 bool PeftConfig::targets(const std::string& path) const {
   if (!target_expression)
-    return std::any_of(target_modules.begin(), target_modules.end(), [&](const std::string& target) {
-      return path == target || path.ends_with("." + target);
-    });
+    return std::any_of(
+        target_modules.begin(), target_modules.end(),
+        [&](const std::string& target) { return path == target || path.ends_with("." + target); });
   try {
     return std::regex_match(path, std::regex(*target_expression));
   } catch (const std::regex_error& error) {

@@ -5,10 +5,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace triphase::models {
@@ -20,10 +20,11 @@ struct PeftConfig {
   double alpha = 8;
   double dropout = 0;
   bool rslora = false;
-  std::vector<std::string> target_modules;          ///< a path, or its end at a dot
-  std::optional<std::string> target_expression;     ///< instead: an expression for whole paths
-  std::map<std::string, std::int64_t> rank_pattern; ///< expression for a path's end -> rank
-  std::map<std::string, double> alpha_pattern;
+  std::vector<std::string> target_modules;       ///< a path, or its end at a dot
+  std::optional<std::string> target_expression;  ///< instead: an expression for whole paths
+  /// Expression for a path's end, and its value; the first that fits holds.
+  std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
+  std::vector<std::pair<std::string, double>> alpha_pattern;
   std::vector<std::string> modules_to_save;
 
   [[nodiscard]] bool targets(const std::string& path) const;
@@ -31,7 +32,8 @@ struct PeftConfig {
   [[nodiscard]] double alpha_of(const std::string& path) const;
 };
 
-/// @throws CheckpointError for another method than LoRA, or a variant that Triphase does not compute
+/// @throws CheckpointError for another method than LoRA, or a variant that Triphase does not
+/// compute
 [[nodiscard]] PeftConfig read_peft_config(const std::filesystem::path& path);
 
 [[nodiscard]] Json peft_config_json(const PeftConfig& config);

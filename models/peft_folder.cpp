@@ -100,9 +100,9 @@ void check_factors(const Folder& folder, const ModuleEntry& module, const Factor
   TRIPHASE_CHECK(CheckpointError,
                  present.rank == options.rank &&
                      std::abs(present.scale() - options.scale()) <= 1e-9 * options.scale(),
-                 "'", folder.source, "': '", module.path, "' has rank ", options.rank, " and scale ",
-                 options.scale(), ", the model's own adapter has rank ", present.rank,
-                 " and scale ", present.scale());
+                 "'", folder.source, "': '", module.path, "' has rank ", options.rank,
+                 " and scale ", options.scale(), ", the model's own adapter has rank ",
+                 present.rank, " and scale ", present.scale());
 }
 
 /// Everything that can be wrong is found here, before the model is touched.
@@ -120,13 +120,13 @@ void check_folder(const Folder& folder, const std::vector<ModuleEntry>& modules)
     }
     TRIPHASE_CHECK(CheckpointError, !module.is_adapted(), "'", folder.source,
                    "' has no factors for '", module.path, "', which the model adapts");
-    TRIPHASE_CHECK(CheckpointError, !(lists && module.can_adapt() && folder.config.targets(module.path)),
-                   "'", folder.source, "' has no factors for '", module.path,
-                   "', which adapter_config.json names");
+    TRIPHASE_CHECK(
+        CheckpointError, !(lists && module.can_adapt() && folder.config.targets(module.path)), "'",
+        folder.source, "' has no factors for '", module.path, "', which adapter_config.json names");
   }
   for (const auto& [path, factors] : folder.factors)
-    TRIPHASE_CHECK(CheckpointError, known.contains(path), "'", folder.source,
-                   "' has factors for '", path, "', which this model has not. Check model.preset.");
+    TRIPHASE_CHECK(CheckpointError, known.contains(path), "'", folder.source, "' has factors for '",
+                   path, "', which this model has not. Check model.preset.");
   TRIPHASE_CHECK(CheckpointError, !folder.factors.empty(), "'", folder.source,
                  "' holds no adapter");
 }
@@ -164,15 +164,18 @@ PeftConfig describe(const std::vector<ModuleEntry>& adapted) {
   const LowRankOptions first = adapted.front().low_rank();
   config.rslora = std::all_of(adapted.begin(), adapted.end(),
                               [](const ModuleEntry& m) { return m.low_rank().rslora; });
-  const auto alpha = [&](const LowRankOptions& o) { return config.rslora ? o.alpha : plain_alpha(o); };
+  const auto alpha = [&](const LowRankOptions& o) {
+    return config.rslora ? o.alpha : plain_alpha(o);
+  };
   config.rank = first.rank;
   config.alpha = alpha(first);
   for (const ModuleEntry& module : adapted) {
     const LowRankOptions options = module.low_rank();
     config.dropout = std::max(config.dropout, options.dropout);  // peft has one for all
     config.target_modules.push_back(module.path);
-    if (options.rank != config.rank) config.rank_pattern[module.path] = options.rank;
-    if (alpha(options) != config.alpha) config.alpha_pattern[module.path] = alpha(options);
+    if (options.rank != config.rank) config.rank_pattern.emplace_back(module.path, options.rank);
+    if (alpha(options) != config.alpha)
+      config.alpha_pattern.emplace_back(module.path, alpha(options));
   }
   return config;
 }
@@ -203,7 +206,8 @@ void write_peft_folder(const std::filesystem::path& folder, TwoTower& model,
     if (row.part != "trained" || row.module.empty()) continue;
     config.modules_to_save.push_back(row.module);
     for (const auto& [name, tensor] : state)
-      if (name.substr(0, name.rfind('.')) == row.module) tensors.emplace_back(kPrefix + name, tensor);
+      if (name.substr(0, name.rfind('.')) == row.module)
+        tensors.emplace_back(kPrefix + name, tensor);
   }
   make_output_directory(folder);
   const double log_scale = model->log_scale().item<double>();

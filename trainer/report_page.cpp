@@ -7,8 +7,8 @@
 namespace triphase::trainer {
 namespace {
 
-/// Colours of Okabe and Ito, "Color Universal Design", 2008, told apart with any colour vision; a
-/// lighter set of the same hues for dark pages.
+/// Colours after Okabe and Ito, "Color Universal Design", 2008, told apart with any colour vision
+/// and darkened to be read on white; a lighter set of the same hues for dark pages.
 constexpr const char* kStyle = R"css(
 :root { color-scheme: light dark; --page: #fbfbf9; --card: #ffffff; --ink: #1b1f23; --soft: #5b6570;
   --rule: #d9dde1; --note: #fff4d6; --note-ink: #5c4400;
@@ -20,15 +20,18 @@ constexpr const char* kStyle = R"css(
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 1000px; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1rem; letter-spacing: .08em; text-transform: uppercase; color: var(--soft); margin: 0; }
+h1 { font-size: 1rem; letter-spacing: .08em; text-transform: uppercase;
+  color: var(--soft); margin: 0; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 70ch; margin: .4rem 0; }
 .story { font-size: 1.35rem; line-height: 1.4; margin: .6rem 0 1rem; max-width: 46ch; }
 .banner { background: var(--note); color: var(--note-ink); border-radius: 6px; padding: .6rem .9rem;
   margin: 1rem 0; max-width: none; }
 .soft { color: var(--soft); font-size: .9rem; }
-.charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
-figure { margin: 0; background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: .8rem; }
+.charts { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
+figure { margin: 0; background: var(--card); border: 1px solid var(--rule);
+  border-radius: 8px; padding: .8rem; }
 figcaption { font-weight: 600; font-size: .95rem; margin-bottom: .3rem; }
 svg { display: block; width: 100%; height: auto; max-width: 520px; }
 svg text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: var(--ink); }
@@ -42,11 +45,15 @@ svg .tick { font-size: 12px; fill: var(--soft); }
 .faint { fill: none; stroke: var(--c); stroke-width: 1; opacity: .3; }
 .whisker { stroke: var(--c); stroke-width: 2.5; } .dot { fill: var(--c); }
 .hollow { fill: var(--card); stroke: var(--c); stroke-width: 2; } .bar { fill: var(--c); }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; padding: 0; margin: .5rem 0; }
-.legend svg { display: inline-block; width: 30px; height: 10px; vertical-align: middle; margin-right: .4rem; }
-.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: 8px; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem;
+  padding: 0; margin: .5rem 0; }
+.legend svg { display: inline-block; width: 30px; height: 10px; vertical-align: middle;
+  margin-right: .4rem; }
+.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--rule);
+  border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th, td { padding: .4rem .7rem; text-align: left; border-bottom: 1px solid var(--rule); white-space: nowrap; }
+th, td { padding: .4rem .7rem; text-align: left; border-bottom: 1px solid var(--rule);
+  white-space: nowrap; }
 tr:last-child > td, tr:last-child > th { border-bottom: 0; }
 thead th { color: var(--soft); font-weight: 600; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/golden.hpp"
 
-#include "tests/support/test_support.hpp"
-
 #include <bit>
 #include <cstring>
 #include <stdexcept>
+
+#include "tests/support/test_support.hpp"
 
 namespace triphase::test {
 namespace {
@@ -71,6 +71,8 @@ Golden load_golden(const std::string& name) {
   return Golden(std::move(tensors));
 }
 
-Json load_golden_json(const std::string& name) { return read_json(golden_folder() / (name + ".json")); }
+Json load_golden_json(const std::string& name) {
+  return read_json(golden_folder() / (name + ".json"));
+}
 
 }  // namespace triphase::test

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/cache.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <set>
+
+#include "base/json.hpp"
+#include "base/parallel.hpp"
+#include "base/random.hpp"
+#include "data/nifti.hpp"
+#include "data/tokenizer.hpp"
+#include "tests/data/cache_cohort.hpp"
+
+namespace triphase::data {
+namespace {
+
+using test::CacheCohort;
+using test::expect_error;
+using test::read_text;
+using test::read_volume;
+using test::write_text;
+
+std::set<std::string> names_in(const std::filesystem::path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.insert(entry.path().filename().string());
+  return names;
+}
+
+void touch_later(const std::filesystem::path& path) {
+  std::filesystem::last_write_time(
+      path, std::filesystem::last_write_time(path) + std::chrono::seconds(5));
+}
+
+TEST(Cache, VolumesComeBackWithinTheStorageTypesError) {
+  const CacheCohort cohort(5);
+  struct Case {
+    Storage storage;
+    double bound;
+  };
+  // Half a step of 65535 (and the float32 arithmetic of decoding); half an ulp of a half in [0.5,
+  // 1); nothing.
+  for (const auto& [storage, bound] :
+       {Case{Storage::kUint16, 0.5 / 65535 + 6e-8}, Case{Storage::kFloat16, 0x1p-12},
+        Case{Storage::kFloat32, 0.0}}) {
+    SCOPED_TRACE(storage_name(storage));
+    CacheBuildOptions options = cohort.options();
+    options.preprocess = test::small_grid(storage);
+    cohort.build(options);
+    const Cache cache(cohort.cache());
+    ASSERT_EQ(cache.entries().size(), 5U);
+    for (std::int64_t i = 0; i < 5; ++i) {
+      const Volume expected = preprocess(read_nifti(cohort.image(i)), options.preprocess);
+      const std::vector<float> voxels = read_volume(cache, i);
+      double worst = 0;
+      for (std::size_t v = 0; v < voxels.size(); ++v)
+        worst = std::max(worst, std::abs(static_cast<double>(voxels[v]) -
+                                         static_cast<double>(expected.voxels[v])));
+      EXPECT_LE(worst, bound) << "volume " << i;
+      EXPECT_EQ(cache.entries()[static_cast<std::size_t>(i)].affine, expected.affine);
+    }
+    EXPECT_TRUE(verify_cache(cohort.cache(), [] {}).empty());
+  }
+}
+
+TEST(Cache, FactsOfEverySampleComeBack) {
+  const CacheCohort cohort(7);
+  cohort.build();
+  const Cache cache(cohort.cache());
+  const Manifest manifest = read_manifest(cohort.options().manifest);
+  const Tokenizer tokenizer(cohort.options().tokenizer_dir);
+  EXPECT_EQ(cache.findings(), manifest.findings);
+  ASSERT_EQ(cache.entries().size(), manifest.records.size());
+  for (std::size_t i = 0; i < manifest.records.size(); ++i) {
+    const StudyRecord& record = manifest.records[i];
+    const CacheEntry& entry = cache.entries()[i];
+    EXPECT_EQ(entry.id, record.id);
+    EXPECT_EQ(entry.patient_id, record.patient_id);
+    EXPECT_EQ(entry.site, record.site);
+    EXPECT_EQ(entry.split, record.split);
+    EXPECT_EQ(entry.labels, record.labels);
+    EXPECT_EQ(entry.tokens, tokenizer.encode(sanitize_report(record.report), 64));
+  }
+  EXPECT_EQ(cache.spec().tokenizer_hash, tokenizer.hash());
+  EXPECT_EQ(cache.spec().preprocess.preset, "merlin");
+  EXPECT_NO_THROW(check_cache_spec(cache, plan_cache_build(cohort.options(), 1).spec));
+}
+
+TEST(Cache, ManyThreadsReadTheSameAsOne) {
+  const CacheCohort cohort(7);
+  cohort.build();
+  const Cache cache(cohort.cache());
+  std::vector<std::vector<float>> expected;
+  for (std::int64_t i = 0; i < 7; ++i) expected.push_back(read_volume(cache, i));
+  parallel_for(200, 4, [&](std::int64_t i) {
+    if (read_volume(cache, i % 7) != expected[static_cast<std::size_t>(i % 7)])
+      throw InternalError("another volume");
+  });
+}
+
+TEST(Cache, AnotherBuildOrNumberOfRanksOrThreadsGivesTheSameBytes) {
+  const CacheCohort cohort(8);
+  std::vector<std::vector<std::string>> contents;
+  struct Case {
+    int num_ranks;
+    int num_threads;
+  };
+  for (const auto& [num_ranks, num_threads] : {Case{1, 1}, Case{2, 1}, Case{3, 3}, Case{1, 4}}) {
+    std::filesystem::remove_all(cohort.cache());
+    std::filesystem::create_directory(cohort.cache());
+    CacheBuildOptions options = cohort.options();
+    options.shard_bytes = 2 * 7 * 6 * 5 * 2;
+    options.num_threads = num_threads;
+    EXPECT_EQ(cohort.build(options, num_ranks), 8);
+    std::vector<std::string> shards;
+    for (int i = 0; i < 4; ++i)
+      shards.push_back(read_text(cohort.cache() / str("shard-0000", i, ".h5")));
+    contents.push_back(std::move(shards));
+  }
+  for (std::size_t i = 1; i < contents.size(); ++i)
+    EXPECT_TRUE(contents[i] == contents[0]) << "case " << i;
+}
+
+TEST(CachePlan, EveryRecordIsInOneShardAndEveryRankHasOne) {
+  for (const std::int64_t num_studies : {1, 2, 5, 9}) {
+    const CacheCohort cohort(num_studies);
+    for (const std::int64_t min_shards : {1, 2, 4, 20}) {
+      const CachePlan plan = plan_cache_build(cohort.options(), min_shards);
+      std::vector<std::int64_t> seen;
+      for (const ShardTask& task : plan.shards) {
+        EXPECT_LE(task.record_indices.size(), 3U);
+        EXPECT_FALSE(task.up_to_date);
+        seen.insert(seen.end(), task.record_indices.begin(), task.record_indices.end());
+      }
+      std::vector<std::int64_t> all(static_cast<std::size_t>(num_studies));
+      for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+      EXPECT_EQ(seen, all);
+      EXPECT_GE(static_cast<std::int64_t>(plan.shards.size()), std::min(min_shards, num_studies));
+      EXPECT_EQ(plan.num_stale_volumes(), num_studies);
+    }
+  }
+}
+
+TEST(CacheBuild, OnlyWhatChangedIsBuiltAgain) {
+  CacheCohort cohort(8);  // shards of three, three and two volumes
+  EXPECT_EQ(cohort.build(), 8);
+  EXPECT_EQ(cohort.build(), 0);
+  EXPECT_EQ(cohort.build(cohort.options(), 3), 0) << "another number of ranks";
+
+  touch_later(cohort.image(0));
+  EXPECT_EQ(cohort.build(), 0) << "a new time with the same content";
+  cohort.write_image(4, 99);
+  touch_later(cohort.image(4));
+  EXPECT_EQ(cohort.build(), 3) << "a new image";
+  std::string& label_row = cohort.rows()[0];
+  label_row.replace(label_row.rfind(',') - 1, 1, "1");
+  cohort.write_manifest();
+  EXPECT_EQ(cohort.build(), 3) << "a new label";
+  std::string& report_row = cohort.rows()[7];
+  report_row.replace(report_row.find("liver"), 5, "Liver");
+  cohort.write_manifest();
+  EXPECT_EQ(cohort.build(), 2) << "a new report";
+  std::filesystem::remove(cohort.cache() / "shard-00001.h5");
+  EXPECT_EQ(cohort.build(), 3) << "a lost shard";
+
+  cohort.write_image(8, 8);
+  cohort.rows().push_back("p8,north,train,scan8.nii.gz,More.,1,0");
+  cohort.write_manifest();
+  EXPECT_EQ(cohort.build(), 3) << "a study more";
+  EXPECT_EQ(cohort.build(), 0);
+  EXPECT_EQ(Cache(cohort.cache()).entries().size(), 9U);
+
+  CacheBuildOptions other = cohort.options();
+  other.max_text_tokens = 32;
+  EXPECT_EQ(cohort.build(other), 9) << "another specification";
+  EXPECT_EQ(Cache(cohort.cache()).spec().max_text_tokens, 32);
+}
+
+TEST(CacheBuild, LeftoversOfACrashAreNoHindranceAndGoAway) {
+  CacheCohort cohort(8);
+  {  // rank 0 of 2 built its shards, then the job died in the middle of one
+    const CachePlan plan = plan_cache_build(cohort.options(), 2);
+    build_cache_shards(plan, 0, 2, [] {});
+    write_text(cohort.cache() / "shard-00001.h5.part", "half a shard");
+    write_text(cohort.cache() / ".cache.json.123.0.part", "{");
+  }
+  expect_error<DataError>([&] { Cache cache(cohort.cache()); }, ExitCode::kMissingInput,
+                          {"cache.json", "triphase cache build"});
+  EXPECT_EQ(cohort.build(), 3) << "only the shard of the other rank";
+  EXPECT_TRUE(verify_cache(cohort.cache(), [] {}).empty());
+
+  write_text(cohort.cache() / "shard-00009.h5", "an old shard");
+  write_text(cohort.cache() / "notes.txt", "mine");
+  cohort.rows().resize(3);
+  cohort.write_manifest();
+  EXPECT_EQ(cohort.build(), 0);
+  EXPECT_EQ(names_in(cohort.cache()),
+            (std::set<std::string>{"cache.json", "notes.txt", "shard-00000.h5"}));
+}
+
+TEST(CacheBuild, ABadScanIsNamedAndLeavesNoShard) {
+  CacheCohort cohort(4);
+  const std::string scan = read_text(cohort.image(2));
+  write_text(cohort.image(2), scan.substr(0, scan.size() / 2));
+  expect_error<DataError>([&] { cohort.build(); }, ExitCode::kBadData,
+                          {"cut short", "study 'id2'", "line 4", "scan2.nii.gz", "manifest.csv"});
+  EXPECT_TRUE(names_in(cohort.cache()).empty());
+  std::filesystem::remove(cohort.image(3));
+  expect_error<DataError>([&] { cohort.build(); }, ExitCode::kMissingInput,
+                          {"line 5", "scan3.nii.gz"});
+}
+
+TEST(Cache, SelectionFollowsSplitAndSite) {
+  const CacheCohort cohort(12);
+  cohort.build();
+  const Cache cache(cohort.cache());
+  EXPECT_EQ(cache.select("all", {}).size(), 12U);
+  std::size_t sum = 0;
+  for (const char* split : {"train", "test"})
+    for (const char* site : {"north", "südwest"})
+      for (const std::int64_t index : cache.select(split, {site})) {
+        EXPECT_EQ(cache.entries()[static_cast<std::size_t>(index)].split, split);
+        EXPECT_EQ(cache.entries()[static_cast<std::size_t>(index)].site, site);
+        ++sum;
+      }
+  EXPECT_EQ(sum, 12U);
+  expect_error<DataError>([&] { (void)cache.select("validation", {}); }, ExitCode::kBadData,
+                          {"'validation'", "'train'", "'test'", "'north'"});
+  expect_error<DataError>([&] { (void)cache.select("train", {"south"}); }, ExitCode::kBadData,
+                          {"'south'", "'südwest'"});
+}
+
+TEST(Cache, AnotherSpecificationIsRefusedFieldByField) {
+  const CacheCohort cohort(2);
+  cohort.build();
+  const Cache cache(cohort.cache());
+  CacheSpec wanted = cache.spec();
+  EXPECT_NO_THROW(check_cache_spec(cache, wanted));
+  wanted.preprocess.spacing_mm[2] = 2.5;
+  wanted.max_text_tokens = 512;
+  expect_error<DataError>([&] { check_cache_spec(cache, wanted); }, ExitCode::kBadData,
+                          {"preprocess.spacing_mm", "[1.5,1.5,3.0]", "[1.5,1.5,2.5]",
+                           "max_text_tokens: the cache has 64, this run wants 512"});
+  try {
+    check_cache_spec(cache, wanted);
+  } catch (const DataError& error) {
+    EXPECT_EQ(std::string(error.what()).find("window_hu"), std::string::npos) << "not different";
+  }
+}
+
+TEST(Cache, TheDataHashFollowsTheContent) {
+  CacheCohort cohort(4);
+  cohort.build();
+  const std::string before = Cache(cohort.cache()).data_hash();
+  cohort.build();
+  EXPECT_EQ(Cache(cohort.cache()).data_hash(), before);
+  std::string& row = cohort.rows()[1];
+  row.replace(row.rfind(',') - 1, 1, "0");
+  cohort.write_manifest();
+  cohort.build();
+  EXPECT_NE(Cache(cohort.cache()).data_hash(), before);
+}
+
+/// Whatever byte of whatever file is changed: verify says where, and no voxel or fact is handed
+/// out.
+TEST(CacheVerify, EveryFlippedByteIsFound) {
+  const CacheCohort cohort(4);
+  cohort.build();
+  for (const char* name : {"shard-00000.h5", "shard-00001.h5", "cache.json"}) {
+    const std::filesystem::path path = cohort.cache() / name;
+    const std::string bytes = read_text(path);
+    KeyedRandom random{51, bytes.size()};
+    for (int i = 0; i < 150; ++i) {
+      const std::size_t place = random.below(bytes.size());
+      std::string damaged = bytes;
+      damaged[place] = static_cast<char>(damaged[place] ^ (1 << random.below(8)));
+      write_text(path, damaged);
+      const std::vector<std::string> lines = verify_cache(cohort.cache(), [] {});
+      ASSERT_EQ(lines.size(), 1U) << name << " byte " << place;
+      EXPECT_NE(lines[0].find(name), std::string::npos) << lines[0];
+      EXPECT_THROW(
+          {
+            const Cache cache(cohort.cache());
+            for (std::int64_t v = 0; v < 4; ++v) (void)read_volume(cache, v);
+          },
+          DataError)
+          << name << " byte " << place;
+    }
+    write_text(path, bytes);
+  }
+  EXPECT_TRUE(verify_cache(cohort.cache(), [] {}).empty());
+}
+
+TEST(CacheVerify, EveryTruncationIsFoundAndMendedByBuildingAgain) {
+  const CacheCohort cohort(4);
+  cohort.build();
+  const std::filesystem::path path = cohort.cache() / "shard-00000.h5";
+  const std::string bytes = read_text(path);
+  KeyedRandom random{52};
+  for (int i = 0; i < 50; ++i) {
+    write_text(path, bytes.substr(0, random.below(bytes.size())));
+    ASSERT_EQ(verify_cache(cohort.cache(), [] {}).size(), 1U);
+    EXPECT_THROW(Cache cache(cohort.cache()), DataError);
+  }
+  EXPECT_EQ(cohort.build(), 3);
+  EXPECT_TRUE(verify_cache(cohort.cache(), [] {}).empty());
+}
+
+TEST(CacheVerify, ADamagedVolumeIsNamedAndMendedByBuildingAgain) {
+  const CacheCohort cohort(4);
+  cohort.build();
+  const std::vector<float> untouched = read_volume(Cache(cohort.cache()), 0);
+  const Json index = read_json(cohort.cache() / "cache.json");
+  const auto offset = index.at("shards")[0].at("chunk_offsets")[1].get<std::size_t>();
+  const std::filesystem::path path = cohort.cache() / "shard-00000.h5";
+  std::string bytes = read_text(path);
+  bytes[offset + 37] = static_cast<char>(bytes[offset + 37] ^ 1);
+  write_text(path, bytes);
+
+  const std::vector<std::string> lines = verify_cache(cohort.cache(), [] {});
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_NE(lines[0].find("shard-00000.h5: volume 1"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[0].find("id 'id1'"), std::string::npos) << lines[0];
+  const Cache cache(cohort.cache());
+  expect_error<DataError>([&] { (void)read_volume(cache, 1); }, ExitCode::kBadData,
+                          {"'id1'", "shard-00000.h5", str("from byte ", offset)});
+  EXPECT_EQ(read_volume(cache, 0), untouched);
+  EXPECT_EQ(cohort.build(), 3);
+  EXPECT_TRUE(verify_cache(cohort.cache(), [] {}).empty());
+}
+
+TEST(CacheVerify, AMissingCacheOrShardIsNamed) {
+  const CacheCohort cohort(4);
+  expect_error<DataError>([&] { (void)verify_cache(cohort.cache(), [] {}); },
+                          ExitCode::kMissingInput, {"cache.json"});
+  cohort.build();
+  std::filesystem::remove(cohort.cache() / "shard-00001.h5");
+  expect_error<DataError>([&] { Cache cache(cohort.cache()); }, ExitCode::kBadData,
+                          {"shard-00001.h5", "missing"});
+  const std::vector<std::string> lines = verify_cache(cohort.cache(), [] {});
+  ASSERT_EQ(lines.size(), 1U);
+  EXPECT_NE(lines[0].find("shard-00001.h5"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace triphase::data

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dist/host_group.hpp"
+#include "tests/dist/backends.hpp"
+#include "tests/support/test_support.hpp"
+
+#include <ATen/ops/zeros.h>
+
+#include <atomic>
+#include <latch>
+
+namespace triphase::test {
+namespace {
+
+using dist::ProcessGroup;
+using dist::ReduceOp;
+
+void sum_something(ProcessGroup& group) {
+  static_cast<void>(group.all_reduce(at::zeros({3}), ReduceOp::kSum));
+}
+
+TEST(ThreadGroup, ARankThatNeverComesIsNamedAfterTheTimeout) {
+  std::latch others_gave_up(2);
+  run_on_threads(
+      3,
+      [&](ProcessGroup& group) {
+        if (group.rank() == 1) {
+          others_gave_up.wait();
+          expect_error<CommError>([&] { sum_something(group); }, ExitCode::kTimeout, {"rank 1"});
+          return;
+        }
+        expect_error<CommError>(
+            [&] { sum_something(group); }, ExitCode::kTimeout,
+            {"waited 0.2 s", "rank 1", "all_reduce(sum) of Float [3]", "collective 0"});
+        EXPECT_TRUE(dist::is_broken(group));
+        others_gave_up.count_down();
+        expect_error<CommError>([&] { sum_something(group); }, ExitCode::kCommunication,
+                                {"cannot be used"});
+      },
+      0.2);
+}
+
+TEST(ThreadGroup, ARankThatThrowsMakesTheOthersThrow) {
+  std::atomic<int> num_told{0};
+  const auto body = [&](ProcessGroup& group) {
+    if (group.rank() == 2) throw DataError("cut short");
+    try {
+      sum_something(group);
+    } catch (const CommError& error) {
+      EXPECT_NE(std::string(error.what()).find("rank 2 left"), std::string::npos) << error.what();
+      ++num_told;
+    }
+  };
+  EXPECT_THROW(run_on_threads(3, body), DataError);
+  EXPECT_EQ(num_told, 2);
+}
+
+TEST(ThreadGroup, NobodyPassesABarrierBeforeAllHaveCome) {
+  constexpr int kRounds = 200;
+  std::atomic<int> num_come{0};
+  run_on_threads(4, [&](ProcessGroup& group) {
+    for (int round = 1; round <= kRounds; ++round) {
+      ++num_come;
+      group.barrier();
+      EXPECT_GE(num_come, 4 * round);
+      group.barrier();
+    }
+  });
+}
+
+TEST(ThreadGroup, NeedsARank) {
+  expect_error<CommError>([] { static_cast<void>(dist::make_thread_groups(0)); },
+                          ExitCode::kCommunication, {"0"});
+}
+
+}  // namespace
+}  // namespace triphase::test

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/weights.hpp"
+#include "tests/support/golden.hpp"
+#include "tests/trainer/evaluation_fixture.hpp"
+#include "trainer/evaluate_retrieval.hpp"
+#include "trainer/prompts.hpp"
+
+namespace triphase::trainer {
+namespace {
+
+using namespace test;
+
+TEST(Prompts, AreReadWithTheirFindings) {
+  const TemporaryFolder folder;
+  write_text(folder / "prompts.toml", one_finding("hcc") + one_finding("renal cyst"));
+  const std::vector<FindingPrompts> findings = read_prompts((folder / "prompts.toml").string());
+  ASSERT_EQ(findings.size(), 2u);
+  EXPECT_EQ(findings[0].name, "hcc");
+  EXPECT_EQ(findings[1].name, "renal cyst");
+  EXPECT_EQ(findings[0].positive.size(), 2u);
+  EXPECT_EQ(findings[0].negative, std::vector<std::string>{"no mass"});
+}
+
+TEST(Prompts, ErrorsNameFileAndPlace) {
+  const TemporaryFolder folder;
+  const auto read = [&](const std::string& text) {
+    write_text(folder / "prompts.toml", text);
+    return [&folder] { (void)read_prompts((folder / "prompts.toml").string()); };
+  };
+  const auto usage = ExitCode::kUsage;
+  expect_error<ConfigError>(read("x = 1\n"), usage, {"prompts.toml", "[[finding]]"});
+  expect_error<ConfigError>(read(one_finding("hcc") + one_finding("hcc")), usage,
+                            {"prompts.toml:5", "'hcc' stands twice"});
+  expect_error<ConfigError>(
+      read("[[finding]]\nname = \"hcc\"\npositive = []\nnegative = [\"a\"]\n"), usage,
+      {"prompts.toml:3", "positive"});
+  expect_error<ConfigError>(read("[[finding]]\nname = \"hcc\"\npositive = [\"a\"]\n"), usage,
+                            {"finding[0].negative"});
+  expect_error<ConfigError>(read(one_finding("hcc") + "negatives = [\"b\"]\n"), usage,
+                            {"prompts.toml:5", "negatives", "negative"});
+  expect_error<ConfigError>(
+      read("[[finding]]\nname = \"hcc\"\npositive = [\"  \"]\nnegative = [\"a\"]\n"), usage,
+      {"empty prompt"});
+  expect_error<DataError>([&] { (void)read_prompts((folder / "none.toml").string()); },
+                          ExitCode::kMissingInput, {"none.toml"});
+}
+
+TEST(EmbedSamples, EachSampleOnceInTheAskedOrderAsUnitRows) {
+  const TemporaryFolder folder;
+  EvaluationSubject subject = evaluation_subject(folder.path());
+  const auto self = dist::make_self_group();
+  const std::vector<std::int64_t> indices{7, 2, 29, 11, 0};
+  const EmbeddingTable table =
+      embed_samples(subject.model, *subject.cache, indices, subject.config, *self, false);
+  EXPECT_EQ(table.indices, indices);
+  EXPECT_EQ(table.image.scalar_type(), at::kFloat);
+  for (const at::Tensor& rows : {table.image, table.text})
+    EXPECT_TRUE(at::allclose(rows.norm(2, 1), at::ones({5}), 1e-5, 1e-5));
+  // Row by row what the towers say of this sample alone; batch 1 may take other kernels than
+  // batch 3.
+  for (std::int64_t i = 0; i < 5; ++i) {
+    const std::int64_t index = indices[static_cast<std::size_t>(i)];
+    const data::CacheEntry& entry = subject.cache->entries()[static_cast<std::size_t>(index)];
+    at::Tensor volume = at::empty({1, 1, 16, 16, 12});
+    subject.cache->read_volume(index, volume.mutable_data_ptr<float>());
+    const at::NoGradGuard no_gradients;
+    const models::ImageEncoding image = subject.model->encode_image_volumes(volume);
+    const at::Tensor tokens = at::tensor(entry.tokens, at::kLong).unsqueeze(0);
+    const at::Tensor text = subject.model->encode_text_tokens(tokens, at::ones_like(tokens));
+    EXPECT_TRUE(at::allclose(table.image[i], image.embedding[0], 1e-4, 1e-5)) << index;
+    EXPECT_TRUE(at::allclose(table.features[i], image.features[0], 1e-4, 1e-5)) << index;
+    EXPECT_TRUE(at::allclose(table.text[i], text[0], 1e-4, 1e-5)) << index;
+  }
+}
+
+TEST(EmbedSamples, LeavesTheTrainingModeAsItWasAndKeepsNoGraph) {
+  const TemporaryFolder folder;
+  EvaluationSubject subject =
+      evaluation_subject(folder.path(), {{"model.batch_norm", "\"local\""}});
+  const auto self = dist::make_self_group();
+  subject.model->train();
+  const auto before = copy_weights(subject.model);
+  const EmbeddingTable table =
+      embed_samples(subject.model, *subject.cache, {0, 1, 2, 3}, subject.config, *self, false);
+  EXPECT_TRUE(subject.model->is_training());
+  EXPECT_FALSE(table.image.requires_grad());
+  expect_same(copy_weights(subject.model), before);  // running statistics did not move
+  subject.model->eval();
+  const EmbeddingTable again =
+      embed_samples(subject.model, *subject.cache, {0, 1, 2, 3}, subject.config, *self, false);
+  EXPECT_TRUE(at::equal(table.image, again.image));
+  EXPECT_TRUE(at::equal(table.text, again.text));  // so no dropout either
+  EXPECT_FALSE(subject.model->is_training());
+}
+
+TEST(EmbedSamples, NamesTheSampleWhoseEmbeddingIsNotFinite) {
+  const TemporaryFolder folder;
+  EvaluationSubject subject = evaluation_subject(folder.path());
+  const auto self = dist::make_self_group();
+  {
+    const at::NoGradGuard no_gradients;
+    for (auto& [name, tensor] : models::base_state(subject.model))
+      if (name.ends_with("linear_layer.weight")) tensor.fill_(std::nan(""));
+  }
+  expect_error<Error>(
+      [&] {
+        (void)embed_samples(subject.model, *subject.cache, {4}, subject.config, *self, false);
+      },
+      ExitCode::kDiverged, {"text", "'s4'"});
+}
+
+TEST(PromptScores, AreTheDifferenceOfMeanCosines) {
+  const TemporaryFolder folder;
+  EvaluationSubject subject = evaluation_subject(folder.path());
+  const auto self = dist::make_self_group();
+  const EmbeddingTable table =
+      embed_samples(subject.model, *subject.cache, {0, 5, 9}, subject.config, *self, false);
+  const FindingPrompts prompts{
+      "hcc", {"Hepatocellular carcinoma.", "A large mass, enhancing"}, {"No mass"}};
+  const std::vector<double> scores = prompt_scores(subject.model, table, prompts, subject.config,
+                                                   tiny_cache().tokenizer().string());
+  ASSERT_EQ(scores.size(), 3u);
+  const data::Tokenizer tokenizer(tiny_cache().tokenizer());
+  const auto cosine = [&](std::int64_t row,
+                          const std::string& text) {  // one prompt at a time, no padding
+    const at::Tensor embedded = embed_texts(subject.model, {text}, tokenizer, subject.config);
+    return at::dot(table.image[row], embedded[0]).item<double>();
+  };
+  for (std::int64_t i = 0; i < 3; ++i) {
+    const double expected = (cosine(i, prompts.positive[0]) + cosine(i, prompts.positive[1])) / 2 -
+                            cosine(i, "No mass");
+    EXPECT_NEAR(scores[static_cast<std::size_t>(i)], expected, 1e-5);
+  }
+  // Prompts are sanitised as reports are: case and spacing do not count.
+  const FindingPrompts loud{
+      "hcc", {"HEPATOCELLULAR   carcinoma .", "a LARGE mass,enhancing"}, {" no mass "}};
+  EXPECT_EQ(
+      prompt_scores(subject.model, table, loud, subject.config, tiny_cache().tokenizer().string()),
+      scores);
+}
+
+TEST(Retrieval, AgreesWithScikitLearn) {
+  const Json golden = load_golden_json("metrics");
+  for (const auto& [name, sample] : golden.at("retrieval").items()) {
+    const auto rows = [&](const char* key) {
+      std::vector<at::Tensor> tensors;
+      for (const Json& row : sample.at(key))
+        tensors.push_back(at::tensor(row.get<std::vector<double>>(), at::kDouble));
+      return at::stack(tensors);
+    };
+    const at::Tensor image = rows("image");
+    const at::Tensor text = rows("text");
+    const Json json = score_retrieval(image, text);
+    for (const char* direction : {"image_to_text", "text_to_image"}) {
+      const Json& expected = sample.at(direction);
+      const bool by_image = std::string(direction) == "image_to_text";
+      EXPECT_EQ(by_image ? partner_ranks(image, text) : partner_ranks(text, image),
+                expected.at("ranks").get<std::vector<std::int64_t>>())
+          << name;
+      EXPECT_EQ(json.at(direction).at("median_rank"), expected.at("median_rank"));
+      for (const auto& [k, value] : expected.at("recall").items())
+        if (json.at(direction).contains("recall_at_" + k)) {
+          EXPECT_NEAR(json.at(direction).at("recall_at_" + k).get<double>(), value.get<double>(),
+                      1e-12);
+        }
+    }
+  }
+}
+
+TEST(Retrieval, EqualRowsGoByIndex) {
+  const at::Tensor same = at::ones({5, 3}) / std::sqrt(3.0);
+  EXPECT_EQ(partner_ranks(same, same), (std::vector<std::int64_t>{1, 2, 3, 4, 5}));
+  // More rows than are held at once: the partner of a unique row is the first, of a repeated one by
+  // its turn.
+  at::Tensor rows = at::eye(700);
+  rows[600] = rows[3];
+  const std::vector<std::int64_t> ranks = partner_ranks(rows, rows);
+  EXPECT_EQ(ranks[3], 1);
+  EXPECT_EQ(ranks[600], 2);
+  EXPECT_EQ(std::count(ranks.begin(), ranks.end(), 1), 699);
+}
+
+}  // namespace
+}  // namespace triphase::trainer

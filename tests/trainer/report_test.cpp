@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trainer/report.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+
+#include "base/json.hpp"
+#include "tests/support/test_support.hpp"
+#include "tests/trainer/xml_check.hpp"
+#include "trainer/report_format.hpp"
+
+namespace triphase::trainer {
+namespace {
+
+using test::expect_error;
+using test::read_text;
+using test::TemporaryFolder;
+using test::write_text;
+using test::xml_error;
+namespace fs = std::filesystem;
+
+struct RunOnDisk {
+  std::string name = "full";
+  std::string method = "full";
+  std::string site = "target";
+  double auc = 0.965;
+  int steps = 40;  ///< 0: a folder that holds an evaluation alone
+};
+
+Json scores(double auc) {
+  return {{"auc", auc},
+          {"auc_ci95", {auc - 0.031, auc + 0.022}},
+          {"f1", 0.842},
+          {"f1_ci95", {0.781, 0.893}},
+          {"sensitivity", 0.871},
+          {"sensitivity_ci95", {0.812, 0.923}},
+          {"specificity", 0.764},
+          {"specificity_ci95", {0.703, 0.826}},
+          {"threshold", 0.0123},
+          {"threshold_rule", "youden"},
+          {"threshold_from", "validation"},
+          {"n_positive", 117},
+          {"n_negative", 183},
+          {"scoring", "prompts"}};
+}
+
+Json evaluation(const RunOnDisk& run) {
+  Json json{{"schema_version", 1}, {"split", "test"}, {"n", 300}, {"sites", {run.site}}};
+  json["findings"]["hcc"] = scores(run.auc);
+  json["findings"]["hcc"]["linear_probe"] = scores(run.auc + 0.004);
+  json["retrieval"] = Json{{"n", 300},
+                           {"image_to_text",
+                            {{"recall_at_1", 0.113},
+                             {"recall_at_5", 0.377},
+                             {"recall_at_10", 0.512},
+                             {"median_rank", 9.5}}},
+                           {"text_to_image",
+                            {{"recall_at_1", 0.127},
+                             {"recall_at_5", 0.391},
+                             {"recall_at_10", 0.533},
+                             {"median_rank", 8.5}}},
+                           {"distinct_reports", 297}};
+  json["phantom"] = true;
+  json["cohort"] = Json::array();
+  for (const char* split : {"train", "test"})
+    json["cohort"].push_back(
+        {{"site", run.site},
+         {"split", split},
+         {"n", 311},
+         {"patients", 307},
+         {"findings", {{"hcc", {{"positive", 119}, {"negative", 181}, {"unknown", 11}}}}}});
+  json["data_hash"] = "00112233445566" + std::string(run.site == "target" ? "77" : "88");
+  json["model"] = Json{{"preset", "merlin_small"},
+                       {"checkpoint", run.name + "/step_00000040"},
+                       {"adapt_method", run.steps > 0 ? Json(run.method) : Json()}};
+  json["config_hash"] = "99aabbccddeeff00";
+  json["versions"] = Json{{"libtorch", "2.11.0"}};
+  json["num_ranks"] = 2;
+  return json;
+}
+
+std::string quoted(const std::string& text) { return Json(text).dump(); }  // also a TOML string
+
+fs::path write_run(const fs::path& root, const std::string& folder, const RunOnDisk& run) {
+  const fs::path path = root / folder;
+  fs::create_directories(path / "evaluation");
+  const std::string config = "[run]\nname = " + quoted(run.name) + "\nseed = 21\n[data]\ncache = " +
+                             quoted((root / "no_cache").string()) +
+                             "\n[adapt]\nmethod = " + quoted(run.method) +
+                             "\n[batch]\nglobal_pairs = 32\n[schedule]\nmax_steps = 40\n";
+  write_text(path / "evaluation" / "test.json", evaluation(run).dump());
+  write_text(path / (run.steps > 0 ? "config.toml" : "evaluation/test.toml"), config);
+  if (run.steps == 0) return path;
+  const double percent = run.method == "peft" ? 1.263 : 99.871;
+  write_text(path / "environment.json",
+             Json{{"versions", {{"libtorch", "2.11.0"}, {"mpi", "Open MPI v4.1.4"}}},
+                  {"num_ranks", 2},
+                  {"threads_per_rank", 1},
+                  {"backend", "mpi"},
+                  {"data", {{"data_hash", "0011223344556677"}}},
+                  {"model",
+                   {{"num_trainable", 12345},
+                    {"num_base_parameters", 977321},
+                    {"trainable_percent", percent},
+                    {"trainable_percent_of", "all parameters of the network"}}}}
+                 .dump());
+  std::string metrics;
+  for (int step = 1; step <= run.steps; ++step) {
+    metrics += Json{{"step", step},
+                    {"epoch", 0},
+                    {"pairs_seen", 32 * step},
+                    {"loss", 3.4 / step},
+                    {"temperature", 0.07 + 0.0001 * step},
+                    {"grad_norm", 1},
+                    {"lr", 3e-4},
+                    {"skipped_steps", 0},
+                    {"pairs_per_second", 71.25},
+                    {"seconds",
+                     {{"data", 0.011},
+                      {"forward", 0.102},
+                      {"loss", 0.003},
+                      {"backward", 0.223},
+                      {"reduce_exposed", 0.021},
+                      {"optimizer", 0.013}}},
+                    {"bytes_reduced", 49380}}
+                   .dump() +
+               "\n";
+    if (step % 10 == 0)
+      metrics += Json{{"step", step},
+                      {"validation",
+                       {{"loss", 2.5 + 0.01 * std::abs(step - 20)},
+                        {"mean_auc", 0.9},
+                        {"hcc_auc", 0.9 + 0.001 * step}}}}
+                     .dump() +
+                 "\n";
+  }
+  write_text(path / "metrics.jsonl", metrics);
+  return path;
+}
+
+struct Page {
+  std::string html;
+  Json json;
+};
+
+Page report(const std::vector<fs::path>& runs, const fs::path& out) {
+  std::vector<std::string> folders;
+  for (const fs::path& run : runs) folders.push_back(run.string());
+  write_report(folders, out.string());
+  return {read_text(out), read_json(fs::path(out).replace_extension(".json"))};
+}
+
+Page usual_page(const TemporaryFolder& folder) {
+  return report({write_run(folder.path(), "pretrain", {"pretrain", "full", "source", 0.931, 40}),
+                 write_run(folder.path(), "before", {"before", "full", "target", 0.847, 0}),
+                 write_run(folder.path(), "full", {"full", "full", "target", 0.965, 40}),
+                 write_run(folder.path(), "peft", {"peft", "peft", "target", 0.933, 40})},
+                folder / "out/report.html");
+}
+
+void expect_contains(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is missing";
+}
+
+TEST(Report, IsOneWellFormedPageThatFetchesNothing) {
+  const TemporaryFolder folder;
+  const Page page = usual_page(folder);
+  EXPECT_EQ(xml_error(page.html), "");
+  for (const char* outside : {"<script", "<link", "<img", "@import", "url("})
+    EXPECT_EQ(page.html.find(outside), std::string::npos) << outside;
+  // The only address is the name of the XHTML form.
+  EXPECT_EQ(page.html.find("http", page.html.find("w3.org")), std::string::npos);
+  for (const char* part : {"prefers-color-scheme: dark", "width=device-width", "<svg"})
+    expect_contains(page.html, part);
+}
+
+TEST(Report, TellsTheStoryWithItsNumbers) {
+  const TemporaryFolder folder;
+  const Page page = usual_page(folder);
+  const std::string story = page.json.at("headline");
+  for (const char* part :
+       {"300 test studies of target", "117 with hcc", "from 0.847 [0.816, 0.869]",
+        "0.965 [0.934, 0.987] with full fine-tuning",
+        "0.933 [0.902, 0.955] with PEFT (1.26 % of the parameters)",
+        "At source, run 'pretrain' reaches 0.931"})
+    expect_contains(story, part);
+  expect_contains(test::xml_text(page.html), story);
+  expect_contains(page.html, "no clinical evidence");
+}
+
+TEST(Report, SeveralRunsOfAMethodGiveARange) {
+  const TemporaryFolder folder;
+  const Page page = report({write_run(folder.path(), "a", {"s0", "full", "target", 0.949, 10}),
+                            write_run(folder.path(), "b", {"s1", "full", "target", 0.965, 10}),
+                            write_run(folder.path(), "c", {"s2", "full", "target", 0.951, 10})},
+                           folder / "report.html");
+  expect_contains(page.json.at("headline"), "0.949 to 0.965 over 3 runs with full fine-tuning");
+}
+
+/// Calls see(text as the page writes it) for every figure of the runs.
+void for_each_figure(const Json& json, const std::function<void(const std::string&)>& see) {
+  for (const Json& run : json.at("runs")) {
+    for (const auto& [finding, prompts] : run.at("evaluations")[0].at("findings").items()) {
+      for (const Json& values : {prompts, prompts.at("linear_probe")}) {
+        for (const char* key : {"auc", "f1", "sensitivity", "specificity"}) {
+          see(score_text(values.at(key)));
+          see(interval_text(values.at(std::string(key) + "_ci95")));
+        }
+        see(count_text(values.at("n_positive")) + " / " + count_text(values.at("n_negative")));
+      }
+    }
+    const Json& retrieval = run.at("evaluations")[0].at("retrieval");
+    for (const char* direction : {"image_to_text", "text_to_image"})
+      for (const char* key : {"recall_at_1", "recall_at_5", "recall_at_10"})
+        see(score_text(retrieval.at(direction).at(key)));
+    if (!run.at("is_trained").get<bool>()) continue;
+    see(count_text(run.at("trainable").at("num_trainable")));
+    see(count_text(run.at("trainable").at("num_base_parameters")));
+    see(decimal(run.at("trainable").at("percent").get<double>(), 3) + " %");
+    see(run.at("trainable").at("percent_of"));
+    see(count_text(run.at("cost").at("steps")));
+    see(seconds_text(run.at("cost").at("seconds_per_step")));
+    see(number_text(run.at("cost").at("pairs_per_second")));
+    see(bytes_text(run.at("cost").at("bytes_reduced_per_step")));
+    for (const auto& [phase, seconds] : run.at("cost").at("seconds").items())
+      see(" " + seconds_text(seconds));
+    for (const char* key : {"loss", "temperature"})
+      see(number_text(run.at("training").at(key).at("first")) + " → " +
+          number_text(run.at("training").at(key).at("last")));
+    see(decimal(run.at("training").at("best_validation").at("loss").get<double>(), 3) +
+        " at step 20");
+  }
+  for (const Json& cohort : json.at("cohorts")) {
+    see(cohort.at("data_hash"));
+    for (const Json& row : cohort.at("rows")) {
+      see(row.at("split"));
+      see(count_text(row.at("n")));
+      see(count_text(row.at("patients")));
+    }
+  }
+  for (const Json& setting : json.at("settings")) {
+    see(setting.at("key"));
+    for (const Json& value : setting.at("values"))
+      see(value.is_null() ? "–" : value.get<std::string>());
+  }
+}
+
+TEST(Report, EveryFigureOfTheDataStandsOnThePage) {
+  const TemporaryFolder folder;
+  const Page page = usual_page(folder);
+  const std::string text = test::xml_text(page.html);
+  int seen = 0;
+  for_each_figure(page.json, [&](const std::string& figure) {
+    ++seen;
+    expect_contains(text, figure);
+  });
+  EXPECT_GT(seen, 100);
+  expect_contains(text, "119 of 300 (39.7 %)");  // prevalence, unknown labels left out
+}
+
+TEST(Report, FiguresFollowFromTheRunsRecords) {
+  const TemporaryFolder folder;
+  const Json run = usual_page(folder).json.at("runs")[3];
+  EXPECT_EQ(run.at("name"), "peft");
+  EXPECT_EQ(run.at("method"), "peft");
+  EXPECT_EQ(run.at("cost").at("steps"), 40);
+  EXPECT_EQ(run.at("cost").at("pairs_seen"), 1280);
+  EXPECT_NEAR(run.at("cost").at("seconds_per_step").get<double>(), 0.373, 1e-12);
+  EXPECT_EQ(run.at("cost").at("bytes_reduced_per_step"), 49380);
+  EXPECT_EQ(run.at("training").at("best_validation").at("step"), 20);
+  EXPECT_EQ(run.at("curves").at("loss").size(), 40u);
+  EXPECT_EQ(run.at("curves").at("validation_auc").at("hcc").size(), 4u);
+  // Smoothing keeps the first value and stays between the extremes.
+  EXPECT_EQ(run.at("curves").at("loss_smooth")[0][1], run.at("curves").at("loss")[0][1]);
+}
+
+TEST(Report, NamesOnlyTheSettingsThatDiffer) {
+  const TemporaryFolder folder;
+  const Json json = usual_page(folder).json;
+  std::string keys;
+  for (const Json& setting : json.at("settings"))
+    keys += setting.at("key").get<std::string>() + " ";
+  EXPECT_EQ(keys, "adapt.method ");
+}
+
+TEST(Report, HostileNamesStayText) {
+  const TemporaryFolder folder;
+  const std::string hostile = "</title><script>alert('x')</script>&\"";
+  RunOnDisk run{.name = hostile};
+  const Page page = report({write_run(folder.path(), "a", run), write_run(folder.path(), "b", {})},
+                           folder / "report.html");
+  EXPECT_EQ(xml_error(page.html), "");
+  EXPECT_EQ(page.html.find("<script"), std::string::npos);
+  expect_contains(test::xml_text(page.html), hostile);
+}
+
+TEST(Report, RunsOfOneNameAreToldApart) {
+  const TemporaryFolder folder;
+  const Json json = report({write_run(folder.path(), "a", {}), write_run(folder.path(), "b", {})},
+                           folder / "report.html")
+                        .json;
+  EXPECT_EQ(json.at("runs")[0].at("name"), "full");
+  EXPECT_EQ(json.at("runs")[1].at("name"), "full (2)");
+}
+
+TEST(Report, AnUnevaluatedOrUnfinishedRunIsReportedAsFarAsItWent) {
+  const TemporaryFolder folder;
+  const fs::path run = write_run(folder.path(), "a", {});
+  fs::remove_all(run / "evaluation");
+  fs::remove(run / "environment.json");
+  write_text(run / "metrics.jsonl", read_text(run / "metrics.jsonl") + "{\"step\": 41, \"lo");
+  const Page page = report({run}, folder / "report.html");
+  EXPECT_EQ(xml_error(page.html), "");
+  expect_contains(page.json.at("headline"), "in run 'full' the loss went from");
+  EXPECT_EQ(page.json.at("runs")[0].at("cost").at("steps"), 40);
+}
+
+TEST(Report, OneClassSaysWhyThereIsNoNumber) {
+  const TemporaryFolder folder;
+  const fs::path run = write_run(folder.path(), "a", {});
+  Json json = evaluation({});
+  Json& hcc = json["findings"]["hcc"];
+  for (const char* key : {"auc", "auc_ci95", "f1", "f1_ci95"}) hcc[key] = nullptr;
+  hcc["reason"] = "split 'test' has 0 positive and 9 negative samples; both are needed";
+  write_text(run / "evaluation" / "test.json", json.dump());
+  const Page page = report({run}, folder / "report.html");
+  EXPECT_EQ(xml_error(page.html), "");
+  expect_contains(page.html, "0 positive and 9 negative");
+}
+
+TEST(Report, NamesTheFolderAndFileThatIsMissingOrDamaged) {
+  const TemporaryFolder folder;
+  const auto write = [&](const fs::path& run) {
+    return [&folder, run] { write_report({run.string()}, (folder / "report.html").string()); };
+  };
+  expect_error<DataError>(write(folder / "nowhere"), ExitCode::kMissingInput, {"nowhere"});
+  fs::create_directories(folder / "empty");
+  expect_error<DataError>(write(folder / "empty"), ExitCode::kMissingInput,
+                          {"empty", "config.toml"});
+
+  const fs::path bare = write_run(folder.path(), "bare", {});
+  fs::remove_all(bare / "evaluation");
+  fs::remove(bare / "metrics.jsonl");
+  expect_error<DataError>(write(bare), ExitCode::kMissingInput, {"bare", "metrics.jsonl"});
+
+  const fs::path damaged = write_run(folder.path(), "damaged", {});
+  write_text(damaged / "metrics.jsonl", "{\"step\": 1, \"loss\": 2}\nnonsense\n{\"step\": 2}\n");
+  expect_error<DataError>(write(damaged), ExitCode::kBadData, {"metrics.jsonl", "line 2"});
+
+  const fs::path other = write_run(folder.path(), "other", {});
+  write_text(other / "evaluation" / "test.json", "{\"split\": \"test\"}");
+  expect_error<DataError>(write(other), ExitCode::kBadData, {"test.json", "findings"});
+  EXPECT_FALSE(fs::exists(folder / "report.html"));
+}
+
+TEST(Report, RefusesAnOutputThatItsFiguresWouldReplace) {
+  const TemporaryFolder folder;
+  const fs::path run = write_run(folder.path(), "a", {});
+  expect_error<ConfigError>([&] { write_report({run.string()}, (folder / "a.json").string()); },
+                            ExitCode::kUsage, {"a.json", ".html"});
+  expect_error<ConfigError>([&] { write_report({}, (folder / "a.html").string()); },
+                            ExitCode::kUsage, {"one run folder"});
+}
+
+}  // namespace
+}  // namespace triphase::trainer
