@@ -29,7 +29,7 @@ TwoTowerOptions small_preset() {
 /// Small enough for tests of whole programs; its window of 8 makes attention local even in short texts.
 TwoTowerOptions tiny_preset() {
   return {.preset = "merlin_tiny",
-          .image = {.blocks = {1, 1, 1, 1}, .base_width = 4, .num_phenotypes = 8},
+          .image = {.blocks = {1, 1, 1, 1}, .base_width = 4, .num_phenotypes = 16},
           .text = {.vocabulary_size = 1024,
                    .hidden_size = 32,
                    .num_layers = 2,

@@ -29,7 +29,9 @@ void expect_golden(const Tokenizer& tokenizer, const std::string& name) {
         << one["text"].dump(-1, ' ', true);
     EXPECT_EQ(tokenizer.encode(sanitized, 1024), one["ids_sanitized"].get<Ids>())
         << one["sanitized"].dump(-1, ' ', true);
-    if (one["ids"].size() < 1024) EXPECT_EQ(tokenizer.decode(one["ids"].get<Ids>()), text);
+    if (one["ids"].size() < 1024) {
+      EXPECT_EQ(tokenizer.decode(one["ids"].get<Ids>()), text);
+    }
   }
 }
 

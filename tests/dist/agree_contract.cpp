@@ -84,7 +84,7 @@ TEST_P(AgreeContract, AnyRankIsTrueWhenOneSaysSo) {
 TEST_P(AgreeContract, TextOfAnyLengthComesFromItsRoot) {
   GetParam().run([](ProcessGroup& group) {
     for (int root = 0; root < group.num_ranks(); ++root) {
-      for (const std::size_t length : {0, 1, 5, 100000}) {
+      for (const std::size_t length : {0U, 1U, 5U, 100000U}) {
         const std::string text(length, static_cast<char>('a' + group.rank()));
         EXPECT_EQ(dist::broadcast_text(group, text, root),
                   std::string(length, static_cast<char>('a' + root)));

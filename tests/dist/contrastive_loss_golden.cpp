@@ -51,7 +51,9 @@ TEST_P(ContrastiveLossGolden, EveryCaseEqualsTorch) {
       EXPECT_LT(difference(actual.log_scale, expected.log_scale), 1e-11) << name;
     }
     const bool divides_24 = 24 % group.num_ranks() == 0;
-    if (divides_24) EXPECT_GE(num_cases, 8);
+    if (divides_24) {
+      EXPECT_GE(num_cases, 8);
+    }
   });
 }
 

@@ -161,7 +161,9 @@ TEST_P(ProcessGroupContract, OneRankGetsItsInputBack) {
     EXPECT_TRUE(group.all_reduce(rows, ReduceOp::kMax)->wait().is_same(rows));
     const at::Tensor elsewhere =
         at::empty({group.num_ranks()}, at::TensorOptions(at::kMeta).dtype(at::kFloat));
-    if (is_alone) EXPECT_TRUE(group.all_gather(elsewhere)->wait().is_same(elsewhere));
+    if (is_alone) {
+      EXPECT_TRUE(group.all_gather(elsewhere)->wait().is_same(elsewhere));
+    }
   });
 }
 

@@ -4,7 +4,7 @@
 #include "dist/host_group.hpp"
 #include "tests/support/test_support.hpp"
 
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/ones.h>
 #include <mpi.h>
 
 namespace triphase::test {
@@ -72,7 +72,7 @@ TEST(Runtime, SeveralLivesAndPartsDoNotDisturbEachOther) {
   for (int life = 0; life < 3; ++life) {
     dist::Runtime runtime(with_backend("mpi"));
     const auto part = runtime.world().split(0, -runtime.rank());
-    const at::Tensor sum = part->all_reduce(at::zeros({4}) + 1, dist::ReduceOp::kSum)->wait();
+    const at::Tensor sum = part->all_reduce(at::ones({4}), dist::ReduceOp::kSum)->wait();
     EXPECT_EQ(sum[0].item<float>(), static_cast<float>(world_size()));
   }
 }

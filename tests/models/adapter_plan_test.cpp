@@ -86,7 +86,7 @@ TEST(AdapterPlan, FullTrainsExactlyWhatTheLossReaches) {
   const AdapterPlan plan = plan_adapters(model, {});
   EXPECT_EQ(
       plan.num_base_parameters - plan.num_trainable,
-      2 * 3 * (32 * 32 + 32) + (32 * 32 + 32) + (128 * 8 + 8));  // *_global, pooler, classifier
+      2 * 3 * (32 * 32 + 32) + (32 * 32 + 32) + (128 * 16 + 16));  // *_global, pooler, classifier
 }
 
 TEST(AdapterPlan, CountsAreThoseOfTheAdaptedModel) {

@@ -67,7 +67,7 @@ TEST(Safetensors, WhatIsWrittenIsReadInOrderToTheBit) {
     EXPECT_TRUE(equal_bits(found.tensors[i].second, written[i].second)) << written[i].first;
     // Python's reader asks for it.
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(found.tensors[i].second.const_data_ptr()) %
-                  found.tensors[i].second.element_size(),
+                  static_cast<std::uintptr_t>(found.tensors[i].second.element_size()),
               0U)
         << written[i].first;
   }

@@ -30,7 +30,7 @@ class Sizes:
     blocks: tuple
     base_width: int = 4
     embedding_size: int = 16
-    num_phenotypes: int = 8
+    num_phenotypes: int = 16
     vocabulary_size: int = 64
     hidden_size: int = 32
     num_layers: int = 2

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/hash.hpp"
 #include "base/json.hpp"
 #include "models/weights.hpp"
 #include "tests/trainer/run_fixture.hpp"

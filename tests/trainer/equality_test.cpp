@@ -98,7 +98,7 @@ TEST_P(Equality, SeveralRanksGiveTheLossesAndWeightsOfOne) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Runs, Equality, ::testing::ValuesIn(cases()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 TEST(Replicas, HoldTheSameBitsOnEveryRank) {
   dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});

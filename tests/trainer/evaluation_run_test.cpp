@@ -7,6 +7,7 @@
 
 #include "data/embeddings.hpp"
 #include "data/h5.hpp"
+#include "data/tokenizer.hpp"
 #include "dist/runtime.hpp"
 #include "models/weights.hpp"
 #include "tests/trainer/evaluation_fixture.hpp"

@@ -46,8 +46,8 @@ struct RunRecord {
   trainer::TrainResult result;
 };
 /// One run in this process (or this rank of a group), from options.resume on.
-[[nodiscard]] RunRecord run_once(const trainer::RunConfig& config, dist::ProcessGroup& group,
-                                 trainer::TrainLoopOptions options = {});
+RunRecord run_once(const trainer::RunConfig& config, dist::ProcessGroup& group,
+                   trainer::TrainLoopOptions options = {});
 
 /// Every base weight and factor, copied.
 [[nodiscard]] std::map<std::string, at::Tensor> copy_weights(models::TwoTower& model);

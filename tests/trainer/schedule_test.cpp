@@ -23,11 +23,13 @@ TEST(Schedule, RisesToOneThenFallsWithoutJumps) {
           const double factor = lr_factor(options, step, total);
           EXPECT_GT(factor, 0) << kind << " " << step;
           EXPECT_LE(factor, 1) << kind << " " << step;
-          if (step > 0)
+          if (step > 0) {
             EXPECT_LE(std::abs(factor - before), largest_jump + 1e-12) << kind << " " << step;
-          if (step < warmup) EXPECT_GE(factor, before);
-          if (step > warmup) EXPECT_LE(factor, before);
-          if (step == warmup || step + 1 == warmup) EXPECT_DOUBLE_EQ(factor, 1);
+          }
+          EXPECT_TRUE(step < warmup ? factor >= before : step == warmup || factor <= before);
+          if (step == warmup || step + 1 == warmup) {
+            EXPECT_DOUBLE_EQ(factor, 1);
+          }
           before = factor;
         }
       }

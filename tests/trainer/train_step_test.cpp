@@ -62,7 +62,9 @@ TEST(TrainStep, FrozenWeightsAreFrozen) {
       const bool is_equal = at::equal(tensor, before.at(name));
       const bool may_move = bn == "\"local\"" && (name.find("running_") != std::string::npos ||
                                                   name.find("num_batches") != std::string::npos);
-      if (!trained.contains(name) && !may_move) EXPECT_TRUE(is_equal) << name;
+      if (!trained.contains(name) && !may_move) {
+        EXPECT_TRUE(is_equal) << name;
+      }
       if (!is_equal) ++num_changed;
     }
     EXPECT_GE(num_changed, static_cast<std::int64_t>(trained.size() / 2));
@@ -78,7 +80,9 @@ TEST(TrainStep, NeverReachedParametersStayUnderFullTraining) {
     const bool is_reached = name.find("_global") == std::string::npos &&
                             name.find("pooler") == std::string::npos &&
                             name.find("classifier") == std::string::npos;
-    if (!is_reached) EXPECT_TRUE(at::equal(tensor, before.at(name))) << name;
+    if (!is_reached) {
+      EXPECT_TRUE(at::equal(tensor, before.at(name))) << name;
+    }
   }
 }
 
@@ -125,8 +129,9 @@ TEST(TrainStep, NumbersThatAreNotFiniteChangeNothing) {
     EXPECT_TRUE(report.is_skipped);
     EXPECT_FALSE(std::isfinite(report.loss) && std::isfinite(report.grad_norm));
     for (const auto& [name, tensor] : bench.weights())
-      if (!name.ends_with("num_batches_tracked"))
+      if (!name.ends_with("num_batches_tracked")) {
         EXPECT_TRUE(at::equal(tensor, before.at(name))) << name;
+      }
     EXPECT_EQ(bench.optimizer().num_updates(), 1);
     EXPECT_FALSE(bench.run(batch, 2).is_skipped);
   }

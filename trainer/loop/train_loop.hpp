@@ -29,10 +29,10 @@ struct TrainLoopOptions {
   std::string resume = "never";
   bool show_progress = false;
   int threads = 1;
-  std::string mpi;                       ///< the library's version, for environment.json
-  std::function<bool()> stop_requested;  ///< asked once a step; empty: never
+  std::string mpi = {};                       ///< the library's version, for environment.json
+  std::function<bool()> stop_requested = {};  ///< asked once a step; empty: never
   /// Called after each step with its report, for tests. Changes nothing.
-  std::function<void(std::int64_t step, const StepReport&)> on_step;
+  std::function<void(std::int64_t step, const StepReport&)> on_step = {};
 };
 
 /// One run over any group of ranks: builds everything in the constructor, trains in run(). The
