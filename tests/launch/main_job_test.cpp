@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The main job at its smallest, through the program, under mpirun.
+#include "tests/launch/embedding_file.hpp"
 #include "tests/launch/program_fixture.hpp"
 
 #include <cmath>
@@ -100,7 +101,21 @@ TEST(MainJob, PretrainAdaptEvaluateReport) {
   };
   expect_outcome(embed("peft.toml", " --checkpoint " + (folder / "runs/peft").string(), "two_path.h5"), 0, {});
   expect_outcome(embed("before.toml", " --set model.weights=" + (folder / "merged.safetensors").string(), "merged.h5"), 0, {});
-  EXPECT_TRUE(fs::exists(folder / "two_path.h5") && fs::exists(folder / "merged.h5"));
+  expect_outcome(embed("before.toml", "", "base.h5"), 0, {});
+  for (const std::string side : {"image", "text"}) {
+    const EmbeddingRows two_path = read_rows(folder / "two_path.h5", side);
+    const EmbeddingRows merged = read_rows(folder / "merged.h5", side);
+    const EmbeddingRows base = read_rows(folder / "base.h5", side);
+    ASSERT_EQ(two_path.shape, merged.shape);
+    double largest = 0;
+    double moved = 0;
+    for (std::size_t i = 0; i < two_path.values.size(); ++i) {
+      largest = std::max(largest, std::abs(static_cast<double>(two_path.values[i] - merged.values[i])));
+      moved = std::max(moved, std::abs(static_cast<double>(two_path.values[i] - base.values[i])));
+    }
+    EXPECT_LT(largest, 1e-5) << side;  // unit rows, float32
+    EXPECT_GT(moved, 1e-3) << side;    // the adapters do something
+  }
   expect_outcome(triphase("weights show " + (folder / "merged.safetensors").string()), 0, {"encode_image.i3_resnet.conv1.weight"});
   expect_outcome(triphase("cache verify --quiet " + tiny_cohort().cache().string()), 0, {"every hash is right"});
   expect_outcome(triphase("cache show " + tiny_cohort().cache().string()), 0, {"target", "train", "hcc"});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Real CTs and the full-size network: what a user's first day looks like. Needs the shared folder.
+#include "tests/launch/embedding_file.hpp"
 #include "tests/launch/program_fixture.hpp"
 
 #include <sys/resource.h>
@@ -49,8 +50,11 @@ double peak_child_gib() {
 TEST_F(RealInput, FullSizeMerlinEmbedsBothCtsWithinEightGiB) {
   expect_outcome(triphase("embed" + config() + " --out " + (folder_ / "e.h5").string()), 0, {"e.h5"});
   EXPECT_LE(peak_child_gib(), 8.0);
-  const CommandResult shape = run_command("ls -l " + (folder_ / "e.h5").string());
-  EXPECT_EQ(shape.exit_code, 0);
+  for (const std::string side : {"image", "text"}) {
+    const EmbeddingRows rows = read_rows(folder_ / "e.h5", side);
+    EXPECT_EQ(rows.shape, (std::vector<std::int64_t>{2, 512}));
+    for (const std::int64_t row : {0, 1}) EXPECT_NEAR(rows.squared_norm(row), 1.0, 1e-5) << side << " " << row;
+  }
 }
 
 TEST_F(RealInput, TwoStepsOfPeftReduceAdapterBytesAndNothingElse) {
