@@ -54,7 +54,7 @@ void add_hcc(const Lesion& lesion, double contrast, bool portal, const LiverFram
                           liver.hu - contrast * random.uniform(45, 75)));
     return;
   }
-  const double rise = contrast * random.uniform(68, 120);
+  const double rise = contrast * random.uniform(80, 130);
   shapes.push_back(blob(random, lesion.center, r, liver.hu + rise));
   const std::uint64_t dark_parts = random.below(3);
   for (std::uint64_t i = 0; i < dark_parts; ++i)

@@ -12,6 +12,8 @@ namespace {
 
 using Choices = std::vector<std::string>;
 
+constexpr double kCancerAbsentShare = 0.8;  ///< of the reports without HCC, those that say so
+
 const std::string& pick(KeyedRandom& random, const Choices& choices) {
   return choices[static_cast<std::size_t>(random.below(choices.size()))];
 }
@@ -42,9 +44,9 @@ class Writer {
   void say(const Choices& choices, const Lesion& lesion) {
     add(about(pick(random_, choices), lesion, style_));
   }
-  /// What is normal is left out about half of the time.
-  void say_normal(const Choices& choices) {
-    if (random_.chance(0.5)) say(choices);
+  /// What is normal is left out about half of the time, the absence of the cancer seldom.
+  void say_normal(const Choices& choices, double share = 0.5) {
+    if (random_.chance(share)) say(choices);
   }
   void finding(bool present, const Choices& positive, const Choices& negative) {
     if (present) {
@@ -91,9 +93,9 @@ void write_with_headers(const Findings& f, Writer& w) {
     w.say({"Simple hepatic cyst in segment {segment}.", "Hepatic cyst measuring {size}."},
           f.cysts.front());
   if (!f.hcc)
-    w.finding(false, {},
-              {"No evidence of hepatocellular carcinoma.", "No suspicious liver mass.",
-               "No hepatocellular carcinoma is seen."});
+    w.say_normal({"No evidence of hepatocellular carcinoma.", "No suspicious liver mass.",
+                  "No hepatocellular carcinoma is seen."},
+                 kCancerAbsentShare);
   w.finding(f.cirrhosis,
             {"Nodular liver contour in keeping with cirrhosis.", "Cirrhotic liver morphology."},
             {"Smooth liver contour.", "No cirrhosis."});
@@ -148,7 +150,7 @@ void write_li_rads(const Findings& f, Writer& w) {
            "Hypervascular nodule of {size} in S {segment}, LI-RADS 5, definite hcc."},
           *f.hcc);
   } else {
-    w.finding(false, {}, {"No LI-RADS 5 observation.", "No hcc.", "Negative for hcc."});
+    w.say_normal({"No LI-RADS 5 observation.", "No hcc.", "Negative for hcc."}, kCancerAbsentShare);
   }
 }
 
@@ -166,7 +168,8 @@ void write_terse(const Findings& f, Writer& w) {
   if (f.hemangioma) w.say({"Hemangioma {size} seg {segment}, nodular fill in."}, *f.hemangioma);
   if (!f.cysts.empty()) w.say({"Cyst {size} seg {segment}."}, f.cysts.front());
   if (!f.hcc)
-    w.finding(false, {}, {"No hepatoma.", "No malignant hepatic tumor.", "Hcc not seen."});
+    w.say_normal({"No hepatoma.", "No malignant hepatic tumor.", "Hcc not seen."},
+                 kCancerAbsentShare);
   w.finding(f.cirrhosis, {"Cirrhosis, nodular."}, {"Liver margins smooth."});
   w.finding(f.steatosis, {"Fatty change of liver."}, {"No fatty change."});
   w.finding(f.splenomegaly, {"Spleen enlarged."}, {"Spleen ok."});

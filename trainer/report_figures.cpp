@@ -70,9 +70,11 @@ Json curves(const ReportRun& run) {
   json["validation_loss"] = curve(run.records, "validation", "loss");
   json["validation_auc"] = Json::object();
   std::set<std::string> findings;
-  for (const Json& record : run.records)
-    for (const auto& [key, value] : member(record, "validation").items())
+  for (const Json& record : run.records) {
+    const Json validation = member(record, "validation");
+    for (const auto& [key, value] : validation.items())
       if (key.ends_with("_auc") && key != "mean_auc") findings.insert(key);
+  }
   for (const std::string& key : findings)
     json["validation_auc"][key.substr(0, key.size() - 4)] = curve(run.records, "validation", key);
   return json;
