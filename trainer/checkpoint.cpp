@@ -141,6 +141,16 @@ void check_same_network(const fs::path& folder, models::TwoTower& model, const R
         folder, {str("model.preset is '", written.model.preset, "' there, '", preset, "' here")});
 }
 
+/// A run that goes on has built its model already: adapters that come with the checkpoint alone
+/// would freeze what its optimizer holds.
+void check_same_adapters(const fs::path& folder, models::TwoTower& model,
+                         const RunConfig& written) {
+  const bool had_adapters = written.adapt.method == "peft" &&
+                            (written.adapt.image.rank > 0 || written.adapt.text.rank > 0);
+  if (had_adapters && models::adapter_state(model).empty())
+    throw_other_model(folder, {"it has adapters (adapt.method 'peft'), the model has none"});
+}
+
 void load_weights_from(const fs::path& folder, models::TwoTower& model, const RunConfig& written,
                        const std::string& base_hash) {
   const bool is_bare = models::adapter_state(model).empty();
@@ -205,6 +215,7 @@ void read_checkpoint(const fs::path& folder, models::TwoTower& model, Optimizer*
   try {
     const Json json = read_json(state_file);
     const TrainState read = state_from(json, state_file.string());
+    if (optimizer != nullptr) check_same_adapters(folder, model, written);
     load_weights_from(folder, model, written, json.at("base_hash").get<std::string>());
     if (optimizer != nullptr) {
       const fs::path file = folder / "optimizer.safetensors";

@@ -3,6 +3,7 @@
 
 #include "base/file.hpp"
 #include "base/json.hpp"
+#include "base/toml_writer.hpp"
 #include "trainer/evaluate.hpp"
 #include "trainer/report.hpp"
 #include "trainer/train.hpp"
@@ -16,7 +17,7 @@ namespace {
 std::string study_dir(const StudyConfig& study) { return study.output_dir + "/" + study.name; }
 
 std::string run_name(const std::string& method, double temperature, std::int64_t seed) {
-  return str(method, "_t", temperature, "_s", seed);
+  return str(method, "_t", toml_text(temperature), "_s", seed);
 }
 
 std::filesystem::path evaluation_file(const RunConfig& config) {
@@ -86,7 +87,7 @@ std::vector<StudyRun> study_runs(const StudyConfig& study) {
         for (const std::string& file : study.base) sources.files.emplace_back(file);
         sources.sets = method == "full" ? study.full_set : study.peft_set;
         sources.sets.push_back("adapt.method=" + method);
-        sources.sets.push_back(str("loss.temperature_init=", temperature));
+        sources.sets.push_back("loss.temperature_init=" + toml_text(temperature));
         sources.sets.push_back(str("run.seed=", seed));
         sources.sets.push_back("run.output_dir=" + study_dir(study));
         sources.sets.push_back("run.name=" + run_name(method, temperature, seed));

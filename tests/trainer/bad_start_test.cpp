@@ -89,7 +89,7 @@ TEST(BadStart, AFolderThatHoldsARunIsNotOverwritten) {
   const TemporaryFolder folder;
   run_once(tiny_run(folder.path()), *self);
   const std::string before = read_text(folder / "run/metrics.jsonl");
-  expect_end(tiny_run(folder.path()), 2, ExitCode::kUsage, {"run/", "--resume auto", "run.name"});
+  expect_end(tiny_run(folder.path()), 2, ExitCode::kUsage, {"run'", "--resume auto", "run.name"});
   run_once(tiny_run(folder.path(), {{"run.name", "\"other\""}}), *self);
   expect_end(tiny_run(folder.path()), 1, ExitCode::kUsage, {"--resume auto"},
              (folder / "other").string());

@@ -70,18 +70,28 @@ class SharedFolder {
   std::filesystem::path path_;
 };
 
+/// One cache for all ranks, made by rank 0: a run's configuration names it.
+const TinyCache& shared_cache(dist::ProcessGroup& world) {
+  static std::unique_ptr<TinyCache> cache;
+  if (!cache && world.rank() == 0) cache = std::make_unique<TinyCache>();
+  const std::string path = dist::broadcast_text(world, cache ? cache->path("").string() : "");
+  if (!cache) cache = std::make_unique<TinyCache>(std::filesystem::path(path));
+  return *cache;
+}
+
 class Equality : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Equality, SeveralRanksGiveTheLossesAndWeightsOfOne) {
   dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});
   const SharedFolder shared(runtime.world());
   const TemporaryFolder alone;
+  const TinyCache& cache = shared_cache(runtime.world());
   Settings settings = GetParam().settings;
   settings["schedule.max_steps"] = "20";
   settings["evaluate.every_epochs"] = "3";
-  const RunRecord joint = run_once(tiny_run(shared.path(), settings), runtime.world());
+  const RunRecord joint = run_once(tiny_run(shared.path(), settings, cache), runtime.world());
   const auto self = dist::make_self_group();
-  const RunRecord single = run_once(tiny_run(alone.path(), settings), *self);
+  const RunRecord single = run_once(tiny_run(alone.path(), settings, cache), *self);
 
   EXPECT_EQ(joint.losses.size(), 20U);
   EXPECT_EQ(single.losses.size(), 20U);
@@ -100,12 +110,46 @@ TEST_P(Equality, SeveralRanksGiveTheLossesAndWeightsOfOne) {
 INSTANTIATE_TEST_SUITE_P(Runs, Equality, ::testing::ValuesIn(cases()),
                          [](const auto& test) { return test.param.name; });
 
+/// On every rank the same bits as the run that was not stopped, with everything on that draws numbers.
+TEST(ResumeOnRanks, GivesTheSameBitsWhereverTheRunStopped) {
+  dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});
+  const TinyCache& cache = shared_cache(runtime.world());
+  const Settings settings{{"adapt.method", "\"peft\""},
+                          {"adapt.image.dropout", "0.3"},
+                          {"adapt.text.dropout", "0.3"},
+                          {"adapt.train_heads", "true"},
+                          {"model.batch_norm", "\"local\""},
+                          {"data.augment.shift_voxels", "2"},
+                          {"data.augment.noise_sigma", "0.1"},
+                          {"data.augment.text_drop", "0.5"},
+                          {"optimizer.lr", "1e-2"}};
+  const SharedFolder whole(runtime.world());
+  const RunRecord undisturbed = run_once(tiny_run(whole.path(), settings, cache), runtime.world());
+  for (const std::int64_t stop : {2, 3, 7}) {  // an epoch has 3 steps
+    const SharedFolder parts(runtime.world());
+    const trainer::RunConfig config = tiny_run(parts.path(), settings, cache);
+    std::int64_t done = 0;
+    trainer::TrainLoopOptions options;
+    options.on_step = [&](std::int64_t step, const trainer::StepReport&) { done = step; };
+    options.stop_requested = [&] { return done >= stop; };
+    const RunRecord first = run_once(config, runtime.world(), options);
+    EXPECT_TRUE(first.result.stopped_on_request);
+    EXPECT_EQ(first.result.steps, stop);
+    const RunRecord second = run_once(config, runtime.world(), {.resume = "auto"});
+    std::vector<double> losses = first.losses;
+    losses.insert(losses.end(), second.losses.begin(), second.losses.end());
+    EXPECT_EQ(losses, undisturbed.losses) << "stopped after step " << stop;
+    expect_same(second.weights, undisturbed.weights);
+  }
+}
+
 TEST(Replicas, HoldTheSameBitsOnEveryRank) {
   dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});
   const SharedFolder shared(runtime.world());
   const RunRecord record = run_once(tiny_run(shared.path(), {{"model.batch_norm", "\"local\""},
                                                              {"adapt.image.dropout", "0.2"},
-                                                             {"adapt.method", "\"peft\""}}),
+                                                             {"adapt.method", "\"peft\""}},
+                                             shared_cache(runtime.world())),
                                     runtime.world());
   for (const auto& [name, tensor] : record.weights) {
     const at::Tensor gathered =

@@ -173,6 +173,25 @@ TEST(MetricsGolden, AgreesWithScikitLearn) {
   }
 }
 
+TEST(Bootstrap, AgreesWithScikitLearnOnTheSameResamples) {
+  const Json golden = load_golden_json("bootstrap");
+  ASSERT_GE(golden.at("cases").size(), 4u);
+  for (const auto& [name, sample] : golden.at("cases").items()) {
+    const BootstrapIntervals own = bootstrap_by_patient(
+        sample.at("scores").get<std::vector<double>>(),
+        sample.at("labels").get<std::vector<std::int8_t>>(),
+        sample.at("patients").get<std::vector<std::string>>(), sample.at("threshold").get<double>(),
+        sample.at("num_samples").get<std::int64_t>(), sample.at("seed").get<std::uint64_t>());
+    const Json& expected = sample.at("intervals");
+    for (std::size_t end : {0u, 1u}) {  // quotients and one interpolation: a few roundings
+      EXPECT_NEAR(own.auc[end], expected.at("auc")[end].get<double>(), 1e-14) << name;
+      EXPECT_NEAR(own.f1[end], expected.at("f1")[end].get<double>(), 1e-14) << name;
+      EXPECT_NEAR(own.sensitivity[end], expected.at("sensitivity")[end].get<double>(), 1e-14);
+      EXPECT_NEAR(own.specificity[end], expected.at("specificity")[end].get<double>(), 1e-14);
+    }
+  }
+}
+
 TEST(Bootstrap, IsKeyedByTheSeedAndHoldsTheEstimate) {
   const Sample sample = draw(3, 120, 0.4, 1);
   const auto run = [&](std::uint64_t seed) {

@@ -29,7 +29,8 @@ std::string prompts_setting(const TemporaryFolder& folder, const std::string& te
 
 /// No NaN and no infinity, which JSON does not know, anywhere.
 void expect_json_numbers(const Json& json) {
-  for (const auto& [key, value] : json.flatten().items())
+  const Json flat = json.flatten();  // items() refers to it
+  for (const auto& [key, value] : flat.items())
     if (value.is_number_float()) {
       EXPECT_TRUE(std::isfinite(value.get<double>())) << key;
     }

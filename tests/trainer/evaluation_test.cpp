@@ -36,7 +36,7 @@ TEST(Prompts, ErrorsNameFileAndPlace) {
   const auto usage = ExitCode::kUsage;
   expect_error<ConfigError>(read("x = 1\n"), usage, {"prompts.toml", "[[finding]]"});
   expect_error<ConfigError>(read(one_finding("hcc") + one_finding("hcc")), usage,
-                            {"prompts.toml:5", "'hcc' stands twice"});
+                            {"prompts.toml:6", "'hcc' stands twice"});
   expect_error<ConfigError>(
       read("[[finding]]\nname = \"hcc\"\npositive = []\nnegative = [\"a\"]\n"), usage,
       {"prompts.toml:3", "positive"});

@@ -287,13 +287,65 @@ TEST(Report, NamesOnlyTheSettingsThatDiffer) {
 
 TEST(Report, HostileNamesStayText) {
   const TemporaryFolder folder;
-  const std::string hostile = "</title><script>alert('x')</script>&\"";
-  RunOnDisk run{.name = hostile};
+  // A run's name holds no '/'; what stands in an evaluation may be anything.
+  const std::string name = "<script>alert('x')<b>&\"";
+  const std::string site = "</title></svg><script>alert('x')</script>&\"";
+  const RunOnDisk run{.name = name, .site = site};
   const Page page = report({write_run(folder.path(), "a", run), write_run(folder.path(), "b", {})},
                            folder / "report.html");
   EXPECT_EQ(xml_error(page.html), "");
   EXPECT_EQ(page.html.find("<script"), std::string::npos);
-  expect_contains(test::xml_text(page.html), hostile);
+  expect_contains(test::xml_text(page.html), name);
+  expect_contains(test::xml_text(page.html), site);
+}
+
+/// Replaces a number in one of a run's files.
+void replace_in(const fs::path& file, const std::string& from, const std::string& to) {
+  std::string text = read_text(file);
+  ASSERT_NE(text.find(from), std::string::npos) << from << " in " << file;
+  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  write_text(file, text);
+}
+
+TEST(Report, AChangedInputChangesItsFigureOnThePage) {
+  struct Change {
+    std::string file;
+    std::string from, to;       ///< in the file
+    std::string before, after;  ///< on the page
+  };
+  const std::vector<Change> changes{
+      {"evaluation/test.json", "0.842", "0.641", "0.842", "0.641"},
+      {"evaluation/test.json", "0.781", "0.555", "[0.781, 0.893]", "[0.555, 0.893]"},
+      {"evaluation/test.json", "0.871", "0.654", "0.871", "0.654"},
+      {"evaluation/test.json", "0.764", "0.653", "0.764", "0.653"},
+      {"evaluation/test.json", "\"n_positive\":117", "\"n_positive\":109", "117 / 183",
+       "109 / 183"},
+      {"evaluation/test.json", "0.377", "0.399", "0.377", "0.399"},
+      {"evaluation/test.json", "\"patients\":307", "\"patients\":303", "307", "303"},
+      {"evaluation/test.json", "\"positive\":119", "\"positive\":120", "119 of 300 (39.7 %)",
+       "120 of 301 (39.9 %)"},
+      {"environment.json", "99.871", "98.765", "99.871 %", "98.765 %"},
+      {"environment.json", "12345", "12399", "12,345", "12,399"},
+      {"metrics.jsonl", "0.223", "0.423", "0.373 s", "0.573 s"},
+      {"metrics.jsonl", "49380", "98760", "48.2 KiB", "96.4 KiB"},
+      {"metrics.jsonl", "\"loss\":3.4,", "\"loss\":7.9,", "3.4 → ", "7.9 → "},
+      {"metrics.jsonl", "\"loss\":2.5,", "\"loss\":2.111,", "2.500 at step 20",
+       "2.111 at step 20"}};
+  for (const Change& change : changes) {
+    SCOPED_TRACE(change.file + " " + change.from);
+    const TemporaryFolder folder;
+    const fs::path run = write_run(folder.path(), "a", {});
+    const std::string before = test::xml_text(report({run}, folder / "report.html").html);
+    replace_in(run / change.file, change.from, change.to);
+    const Page changed = report({run}, folder / "report.html");
+    const std::string after = test::xml_text(changed.html);
+    EXPECT_NE(before.find(change.before), std::string::npos) << change.before;
+    EXPECT_EQ(before.find(change.after), std::string::npos) << change.after;
+    EXPECT_EQ(after.find(change.before), std::string::npos) << change.before;
+    EXPECT_NE(after.find(change.after), std::string::npos) << change.after;
+    EXPECT_EQ(xml_error(changed.html), "");
+  }
 }
 
 TEST(Report, RunsOfOneNameAreToldApart) {

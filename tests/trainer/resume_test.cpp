@@ -52,6 +52,7 @@ const std::vector<Settings> kRuns{
      {"adapt.image.dropout", "0.2"},
      {"adapt.text.dropout", "0.2"},
      {"precision.recompute", "\"blocks\""},
+     {"data.augment.shift_voxels", "2"},
      {"data.augment.noise_sigma", "0.1"},
      {"data.augment.text_drop", "0.5"}},
     {{"adapt.method", "\"full\""}, {"precision.compute", "\"bfloat16\""}}};
@@ -62,7 +63,9 @@ TEST(Resume, GivesTheSameBitsWhereverTheRunStopped) {
     const TemporaryFolder whole;
     const RunRecord undisturbed = run_once(tiny_run(whole.path(), settings), *self);
     // 18 samples in sixes: an epoch has 3 steps, so 3 and 6 are epoch ends.
-    for (const std::int64_t stop : {1, 3, 4, 7}) {
+    const bool draws = settings.contains("adapt.image.dropout");
+    for (const std::int64_t stop : draws ? std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7}
+                                         : std::vector<std::int64_t>{1, 3, 4, 7}) {
       SCOPED_TRACE(str("stopped after step ", stop));
       const TemporaryFolder parts;
       const trainer::RunConfig config = tiny_run(parts.path(), settings);

@@ -53,7 +53,8 @@ std::string quoted(const std::filesystem::path& path) { return "\"" + path.strin
 
 }  // namespace
 
-TinyCache::TinyCache(std::int64_t num_shards) {
+TinyCache::TinyCache(std::int64_t num_shards)
+    : own_(std::make_unique<TemporaryFolder>()), folder_(own_->path()) {
   std::string manifest = "id,patient_id,site,split,image,report,label:hcc,label:cyst\n";
   std::vector<std::string> texts;
   for (std::int64_t i = 0; i < kNumSamples; ++i) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,13 +20,16 @@ class TinyCache {
  public:
   /// @param num_shards at least so many
   explicit TinyCache(std::int64_t num_shards = 2);
+  /// The cache that another rank has made and keeps.
+  explicit TinyCache(std::filesystem::path of_another_rank) : folder_(std::move(of_another_rank)) {}
   [[nodiscard]] std::filesystem::path cache() const { return folder_ / "cache"; }
   [[nodiscard]] std::filesystem::path tokenizer() const { return folder_ / "tokenizer"; }
   [[nodiscard]] std::filesystem::path prompts() const { return folder_ / "prompts.toml"; }
   [[nodiscard]] std::filesystem::path path(const std::string& name) const { return folder_ / name; }
 
  private:
-  TemporaryFolder folder_;
+  std::unique_ptr<TemporaryFolder> own_;
+  std::filesystem::path folder_;
 };
 
 /// The same cache for every test of a process that does not change it.

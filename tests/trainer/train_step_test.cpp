@@ -138,15 +138,24 @@ TEST(TrainStep, NumbersThatAreNotFiniteChangeNothing) {
 }
 
 TEST(TrainStep, LogScaleStaysBelowItsMaximum) {
-  StepBench bench({{"loss.temperature_init", "0.0101"}, {"optimizer.lr_scale", "0.5"}});
+  StepBench bench({{"loss.scale_max", "30"}, {"optimizer.lr_scale", "0.01"}});
   const data::Batch batch = bench.batch();
-  double largest = 0;
-  for (std::int64_t step = 0; step < 20; ++step) {
-    bench.run(batch, step);
-    largest = std::max(largest, bench.model()->log_scale().item<double>());
-    EXPECT_LE(bench.model()->log_scale().item<double>(), std::log(100.0) + 1e-6);
+  const auto after_step_from = [&](double scale) {
+    {
+      const at::NoGradGuard no_grad;
+      bench.model()->log_scale().fill_(std::log(scale));
+    }
+    bench.run(batch);
+    return bench.model()->log_scale().item<double>();
+  };
+  EXPECT_NEAR(after_step_from(45), std::log(30), 1e-6);  // float32
+  // Below the maximum one step moves it by the learning rate at most.
+  for (const double scale : {29.0, 14.0, 0.5}) {
+    const double moved = after_step_from(scale);
+    EXPECT_LE(moved, std::log(30) + 1e-6);
+    EXPECT_NEAR(moved, std::log(scale), 0.011) << scale;
+    EXPECT_NE(moved, std::log(scale)) << scale;
   }
-  EXPECT_GT(largest, std::log(99.0));
 }
 
 TEST(TrainStep, ATemperatureThatDoesNotLearnStays) {

@@ -20,8 +20,11 @@ const std::set<std::string> kNotTraining{"logs", "evaluation"};
 
 bool holds_a_run(const fs::path& root) {
   if (!fs::exists(root)) return false;
-  for (const auto& entry : fs::directory_iterator(root))
-    if (!kNotTraining.contains(entry.path().filename().string())) return true;
+  for (const auto& entry : fs::directory_iterator(root)) {
+    if (kNotTraining.contains(entry.path().filename().string())) continue;
+    // A start that failed leaves an empty one.
+    if (entry.path().filename() != "checkpoints" || !fs::is_empty(entry.path())) return true;
+  }
   return false;
 }
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Benchmarks are not held to a time; what they count and name must be right.
+#include "trainer/benchmark.hpp"
+
+#include <ATen/Parallel.h>
+
+#include "models/adapter_plan.hpp"
+#include "tests/trainer/run_fixture.hpp"
+
+namespace triphase::test {
+namespace {
+
+trainer::StepBenchmarkOptions tiny_step(const std::string& method) {
+  trainer::StepBenchmarkOptions options;
+  options.preset = "merlin_tiny";
+  options.method = method;
+  options.pairs = 2;
+  options.volume_shape = {16, 16, 12};
+  options.report_tokens = 12;
+  options.iterations = 2;
+  return options;
+}
+
+std::int64_t num_trainable(const std::string& method) {
+  models::TwoTower model(models::model_preset("merlin_tiny"));
+  models::AdaptOptions adapt;
+  adapt.method = method;
+  adapt.image.rank = adapt.text.rank = 2;
+  return models::plan_adapters(model, adapt).num_trainable;
+}
+
+void expect_step_figures(const Json& figures, const std::string& method, int num_ranks) {
+  EXPECT_EQ(figures.at("preset"), "merlin_tiny");
+  EXPECT_EQ(figures.at("method"), method);
+  EXPECT_EQ(figures.at("pairs"), 2);
+  EXPECT_EQ(figures.at("num_ranks"), num_ranks);
+  EXPECT_EQ(figures.at("bytes_reduced"), 4 * num_trainable(method));
+  double sum = 0;
+  for (const char* phase : {"forward", "loss", "backward", "reduce", "optimizer"}) {
+    const double seconds = figures.at("seconds").at(phase).get<double>();
+    EXPECT_GT(seconds, 0) << phase;
+    sum += seconds;
+  }
+  EXPECT_EQ(figures.at("seconds").size(), 6U);
+  const double step = figures.at("seconds").at("step").get<double>();
+  EXPECT_GT(step, sum / 2);  // of two steps the median is the longer one, phase by phase
+  EXPECT_DOUBLE_EQ(figures.at("pairs_per_second").get<double>(), 2 * num_ranks / step);
+}
+
+TEST(BenchStep, CountsBytesAndNamesEveryPhase) {
+  const auto self = dist::make_self_group();
+  for (const char* method : {"full", "peft"})
+    expect_step_figures(trainer::bench_step(tiny_step(method), *self), method, 1);
+}
+
+TEST(BenchStep, RunsOnSeveralRanksAndInBfloat16) {
+  at::set_num_threads(1);
+  on_thread_ranks(2, [](dist::ProcessGroup& group) {
+    trainer::StepBenchmarkOptions options = tiny_step("peft");
+    options.precision.compute = "bfloat16";
+    expect_step_figures(trainer::bench_step(options, group), "peft", 2);
+  });
+}
+
+TEST(BenchData, ReadsEverySampleOnceForEveryBatchAndNumberOfWorkers) {
+  constexpr double kMebibytes = 30.0 * 16 * 16 * 12 * 4 / (1 << 20);
+  for (const std::int64_t batch_size : {1, 7, 30, 64}) {
+    for (const int workers : {1, 3}) {
+      const Json figures = trainer::bench_data(tiny_cache().cache().string(), batch_size, workers);
+      EXPECT_EQ(figures.at("volumes"), 30);
+      EXPECT_EQ(figures.at("batch_size"), batch_size);
+      EXPECT_EQ(figures.at("num_workers"), workers);
+      const double seconds = figures.at("seconds").get<double>();
+      EXPECT_GT(seconds, 0);
+      EXPECT_NEAR(figures.at("volumes_per_second").get<double>() * seconds, 30, 1e-9);
+      EXPECT_NEAR(figures.at("mib_per_second").get<double>() * seconds, kMebibytes, 1e-9);
+    }
+  }
+  expect_error<DataError>([] { static_cast<void>(trainer::bench_data("nowhere", 4, 1)); },
+                          ExitCode::kMissingInput, {"nowhere"});
+}
+
+}  // namespace
+}  // namespace triphase::test
