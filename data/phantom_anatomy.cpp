@@ -36,6 +36,13 @@ Frame draw_frame(KeyedRandom& random) {
   return frame;
 }
 
+constexpr double kCavityFront = 8;  ///< mm by which the cavity lies before the body's middle
+double cavity_half_width(const Frame& frame) { return frame.half_width - frame.fat_mm - 11; }
+double cavity_half_depth(const Frame& frame) { return frame.half_depth - 0.8 * frame.fat_mm - 16; }
+
+/// Where the great vessels run: before the spine.
+double vessels_front(const Frame& frame) { return -0.52 * frame.half_depth + 30 * frame.scale; }
+
 LiverFrame draw_liver_frame(const Frame& frame, KeyedRandom& random) {
   const double s = frame.scale;
   const auto near = [&](double x, double y, double z) -> Point {
@@ -50,6 +57,9 @@ LiverFrame draw_liver_frame(const Frame& frame, KeyedRandom& random) {
   liver.right_semi = sized(74, 63, 60);
   liver.left_center = near(-12, 34, 18);
   liver.left_semi = sized(52, 30, 36);
+  liver.cavity_center = {0, kCavityFront, 0};
+  liver.cavity_semi = {cavity_half_width(frame), cavity_half_depth(frame), kEndless};
+  liver.cava = {20 * s, vessels_front(frame), 0};
   return liver;
 }
 
@@ -83,11 +93,10 @@ void add_trunk(const Frame& frame, const PhantomSite& site, KeyedRandom& random,
   shapes.push_back({.semi_mm = {width, depth, kEndless}, .hu = -100});
   shapes.push_back(
       {.semi_mm = {width - frame.fat_mm, depth - 0.8 * frame.fat_mm, kEndless}, .hu = 55});
-  shapes.push_back(
-      {.center = {0, 8, 0},
-       .semi_mm = {width - frame.fat_mm - 11, depth - 0.8 * frame.fat_mm - 16, kEndless},
-       .hu = -90,
-       .is_cavity = true});
+  shapes.push_back({.center = {0, kCavityFront, 0},
+                    .semi_mm = {cavity_half_width(frame), cavity_half_depth(frame), kEndless},
+                    .hu = -90,
+                    .is_cavity = true});
   const double bone = random.normal(220, 30);
   for (int rib = 0; rib < 10; ++rib) {
     const double side = rib % 2 == 0 ? 1 : -1;
@@ -167,7 +176,7 @@ void add_gallbladder(const Findings& findings, KeyedRandom& random, Painter& pai
 
 void add_great_vessels(const Frame& frame, const Enhancement& hu, KeyedRandom& random,
                        Painter& paint) {
-  const double front = -0.52 * frame.half_depth / frame.scale + 30;
+  const double front = vessels_front(frame) / frame.scale;
   paint.add({-12 + random.normal(0, 2), front, 0}, {11, 11, kEndless},
             hu.aorta + random.normal(0, 15));
   paint.add({20 + random.normal(0, 2), front, 0}, {13, 10, kEndless},
@@ -201,11 +210,11 @@ const std::vector<PhantomSite>& phantom_sites() {
                                                {"target",
                                                 Phase::kLateArterial,
                                                 0.0,
-                                                {10, 17},
+                                                {12, 19},
                                                 4.5,
                                                 3.1,
                                                 {8, 12},
-                                                {6, 6},
+                                                {16, 6},
                                                 {1.00, 1.12},
                                                 60,
                                                 {-1, -2, 3},

@@ -28,7 +28,16 @@ bool is_free(const Point& center, double radius, const std::vector<Lesion>& take
   });
 }
 
-/// A place inside the liver that no other lesion takes; the last try stands when none is free.
+/// Well inside the abdominal cavity and not behind the inferior vena cava.
+bool is_seen(const Point& center, const LiverFrame& liver) {
+  const double u = (center[0] - liver.cavity_center[0]) / liver.cavity_semi[0];
+  const double v = (center[1] - liver.cavity_center[1]) / liver.cavity_semi[1];
+  return std::hypot(u, v) < 0.85 &&
+         std::hypot(center[0] - liver.cava[0], center[1] - liver.cava[1]) > 20;
+}
+
+/// A place inside the liver that shows and no other lesion takes; the last try stands when there is
+/// none.
 Lesion place_lesion(KeyedRandom& random, const LiverFrame& liver, double radius,
                     std::vector<Lesion>& taken) {
   Lesion lesion;
@@ -45,7 +54,7 @@ Lesion place_lesion(KeyedRandom& random, const LiverFrame& liver, double radius,
     }
     for (std::size_t a = 0; a < 3; ++a)
       lesion.center[a] = center[a] + u[a] * std::max(0.1 * semi[a], semi[a] - radius - 3);
-    if (is_free(lesion.center, radius, taken)) break;
+    if (is_seen(lesion.center, liver) && is_free(lesion.center, radius, taken)) break;
   }
   lesion.segment = segment_of(lesion.center);
   taken.push_back(lesion);
@@ -80,7 +89,8 @@ Findings draw_findings(const PhantomOptions& options, const PhantomSite& site,
   KeyedRandom random = patient_random(options.seed, patient, Purpose::kFindings);
   Findings f;
   f.phase = random.chance(site.portal_share) ? Phase::kPortal : site.early_phase;
-  std::vector<Lesion> taken;
+  // The gallbladder is painted over the liver: a lesion behind it would not be seen.
+  std::vector<Lesion> taken{{.center = {34, 30, -42}, .radius_mm = 22, .segment = {}}};
   const double hcc_diameter =
       log_uniform(random, options.lesion_diameter_min_mm, options.lesion_diameter_max_mm);
   if (has_hcc) f.hcc = place_lesion(random, liver, hcc_diameter / 2, taken);
@@ -89,20 +99,21 @@ Findings draw_findings(const PhantomOptions& options, const PhantomSite& site,
     const double radius = f.benign_is_fnh ? random.uniform(10, 16) : random.uniform(7, 13);
     f.benign_mass = place_lesion(random, liver, radius, taken);
   }
-  if (random.chance(0.25)) f.hemangioma = place_lesion(random, liver, random.uniform(8, 17), taken);
-  if (random.chance(0.30)) {
+  if (random.chance(0.18)) f.hemangioma = place_lesion(random, liver, random.uniform(8, 17), taken);
+  if (random.chance(0.25)) {
     const std::uint64_t count = 1 + random.below(3);
     for (std::uint64_t i = 0; i < count; ++i)
       f.cysts.push_back(place_lesion(random, liver, random.uniform(5, 14), taken));
   }
   // Cirrhosis goes with HCC, but weakly: it must not stand in for the lesion.
   f.cirrhosis = random.chance(has_hcc ? 0.41 : 0.26);
-  f.steatosis = random.chance(0.25);
-  f.ascites = random.chance(f.cirrhosis ? 0.40 : 0.08);
-  f.splenomegaly = random.chance(f.cirrhosis ? 0.45 : 0.10);
-  f.gallstones = random.chance(0.25);
-  f.renal_cyst = random.chance(0.30);
-  f.effusion = random.chance(0.15);
+  // What changes a whole organ is learnt first; were it common, a batch could be told apart by it.
+  f.steatosis = random.chance(0.15);
+  f.ascites = random.chance(f.cirrhosis ? 0.20 : 0.03);
+  f.splenomegaly = random.chance(f.cirrhosis ? 0.25 : 0.04);
+  f.gallstones = random.chance(0.20);
+  f.renal_cyst = random.chance(0.25);
+  f.effusion = random.chance(0.12);
   return f;
 }
 

@@ -45,16 +45,18 @@ void add_vessels(const LiverFrame& liver, bool portal, KeyedRandom& random,
 
 /// Bright in the arterial phase with darker, eccentric parts; washed out with a capsule in the
 /// portal one.
-void add_hcc(const Lesion& lesion, double contrast, bool portal, const LiverFrame& liver,
+void add_hcc(const Lesion& lesion, double contrast, Phase phase, const LiverFrame& liver,
              KeyedRandom& random, std::vector<Shape>& shapes) {
   const double r = lesion.radius_mm;
-  if (portal) {
+  if (phase == Phase::kPortal) {
     shapes.push_back(blob(random, lesion.center, r, liver.hu + contrast * random.uniform(15, 38)));
     shapes.push_back(blob(random, lesion.center, r - random.uniform(2, 4),
                           liver.hu - contrast * random.uniform(45, 75)));
     return;
   }
-  const double rise = contrast * random.uniform(80, 130);
+  // Later, the liver itself is brighter and the lesion stands out less.
+  const double share = phase == Phase::kLateArterial ? 0.75 : 1;
+  const double rise = share * contrast * random.uniform(80, 130);
   shapes.push_back(blob(random, lesion.center, r, liver.hu + rise));
   const std::uint64_t dark_parts = random.below(3);
   for (std::uint64_t i = 0; i < dark_parts; ++i)
@@ -115,7 +117,8 @@ void add_liver(const PhantomOptions& options, const Findings& findings, const Li
     shapes.push_back(blob(random, cyst.center, cyst.radius_mm, 5));
   if (findings.hemangioma) add_hemangioma(*findings.hemangioma, portal, liver, random, shapes);
   if (findings.benign_mass) add_benign_mass(findings, liver, random, shapes);
-  if (findings.hcc) add_hcc(*findings.hcc, options.lesion_contrast, portal, liver, random, shapes);
+  if (findings.hcc)
+    add_hcc(*findings.hcc, options.lesion_contrast, findings.phase, liver, random, shapes);
 }
 
 }  // namespace triphase::data

@@ -14,6 +14,10 @@ struct LiverFrame {
   Point left_center{};
   Point left_semi{};
   double hu = 0;
+  // What may hide a lesion. Only x and y count: both reach through the whole box.
+  Point cavity_center{};
+  Point cavity_semi{};  ///< nothing of the liver shows outside
+  Point cava{};         ///< painted over the liver
 };
 
 /// Draws what the patient has. `liver.hu` is not looked at.

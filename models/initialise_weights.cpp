@@ -46,21 +46,28 @@ bool is_head(const std::string& name) {
          contains(name, "linear_layer.");
 }
 
-/// A head as torch's Linear: weight and bias uniform in +-1/sqrt(fan in).
-void draw_head(TwoTower& model, const std::string& name, at::Tensor& parameter,
-               std::uint64_t seed) {
-  const std::string path = name.substr(0, name.rfind('.'));
-  const at::Tensor weight = model->named_parameters()[path + ".weight"];
+/// As torch's Linear and Conv3d: uniform in +-1/sqrt(fan in of `weight`). A larger start, such as
+/// Kaiming's by fan out, changes too slowly under AdamW with norms behind every convolution: on the
+/// phantom cohort the small model then missed the lesions.
+void draw_uniform(const at::Tensor& weight, const std::string& name, at::Tensor& parameter,
+                  std::uint64_t seed) {
   const double bound = 1 / std::sqrt(static_cast<double>(weight.numel() / weight.size(0)));
   fill(parameter, seed, name, [bound](KeyedRandom& r) { return r.uniform(-bound, bound); });
 }
 
-/// Kaiming-normal by fan out for a convolution, N(0, 0.02) for linear and embedding weights.
+void draw_head(TwoTower& model, const std::string& name, at::Tensor& parameter,
+               std::uint64_t seed) {
+  const std::string path = name.substr(0, name.rfind('.'));
+  draw_uniform(model->named_parameters()[path + ".weight"], name, parameter, seed);
+}
+
+/// N(0, 0.02) for linear and embedding weights.
 void draw_weight(const std::string& name, at::Tensor& parameter, std::uint64_t seed) {
-  double sigma = 0.02;
-  if (parameter.dim() == 5)
-    sigma = std::sqrt(2 / static_cast<double>(parameter.numel() / parameter.size(1)));
-  fill(parameter, seed, name, [sigma](KeyedRandom& r) { return r.normal(0, sigma); });
+  if (parameter.dim() == 5) {
+    draw_uniform(parameter, name, parameter, seed);
+    return;
+  }
+  fill(parameter, seed, name, [](KeyedRandom& r) { return r.normal(0, 0.02); });
   if (contains(name, "word_embeddings") || contains(name, "position_embeddings"))
     parameter[1].zero_();  // the padding token's row, which never trains
 }

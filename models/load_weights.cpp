@@ -167,10 +167,15 @@ void load_weights(TwoTower& model, const std::string& weights, std::uint64_t see
   std::filesystem::path path(weights);
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) path /= "model.safetensors";
+  // A bare word that is no file is rather a misspelt 'random' than a path.
+  const bool names_a_file = path.extension() == ".safetensors" || path.has_parent_path();
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput,
+                      !names_a_file || std::filesystem::exists(path, ignored), "model.weights '",
+                      path.string(), "' is not there. Check the path.");
   TRIPHASE_CHECK(ConfigError, path.extension() == ".safetensors", "model.weights '", weights,
                  "' is neither 'random' nor a folder nor a .safetensors file.",
                  path.extension() == ".pt" || path.extension() == ".bin"
-                     ? " Convert it with triphase weights convert."
+                     ? " Save its tensors as safetensors once, in Python."
                      : "");
   load_state(model, read_safetensors(path).tensors, path.string(), options);
 }

@@ -66,8 +66,8 @@ class TwoTowerImpl : public torch::nn::Module {
 TORCH_MODULE(TwoTower);
 
 /// Draws every weight anew from the seed, keyed by parameter name: the same weights whatever the order, the
-/// number of threads or the other parameters. Convolutions Kaiming-normal (fan out, as torchvision's ResNet),
-/// linear and embedding weights N(0, 0.02) (as BERT), heads as torch's Linear; norms 1 and 0.
+/// number of threads or the other parameters. Convolutions and heads as torch's Conv3d and Linear (uniform in
+/// +-1/sqrt(fan in)), other linear and embedding weights N(0, 0.02) (as BERT); norms 1 and 0.
 void initialise_weights(TwoTower& model, std::uint64_t seed);
 
 }  // namespace triphase::models

@@ -42,6 +42,7 @@ class BatchLoaderTest : public ::testing::Test {
     }
     test::write_text(folder_ / "manifest.csv", manifest);
     train_tokenizer(reports, 270, folder_ / "tokenizer");
+    std::filesystem::create_directory(folder_ / "cache");
     CacheBuildOptions build;
     build.manifest = folder_ / "manifest.csv";
     build.out_dir = folder_ / "cache";

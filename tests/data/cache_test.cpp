@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/cache.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
+#include <map>
 #include <set>
 
 #include "base/json.hpp"
@@ -198,6 +203,83 @@ TEST(CacheBuild, LeftoversOfACrashAreNoHindranceAndGoAway) {
   EXPECT_EQ(cohort.build(), 0);
   EXPECT_EQ(names_in(cohort.cache()),
             (std::set<std::string>{"cache.json", "notes.txt", "shard-00000.h5"}));
+}
+
+std::map<std::string, std::string> shards_in(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> shards;
+  for (const std::string& name : names_in(folder))
+    if (name.starts_with("shard-")) shards[name] = read_text(folder / name);
+  return shards;
+}
+
+/// A process that builds and is killed without warning after its `kill_at`-th volume.
+void build_and_be_killed(const CacheCohort& cohort, int kill_at) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    int built = 0;
+    const CachePlan plan = plan_cache_build(cohort.options(), 1);
+    build_cache_shards(plan, 0, 1, [&] {
+      if (++built == kill_at) ::kill(::getpid(), SIGKILL);
+    });
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+TEST(CacheBuild, AKilledBuildIsFinishedByTheNextWithTheSameBytes) {
+  const CacheCohort cohort(8);  // shards of three, three and two volumes
+  cohort.build();
+  const std::map<std::string, std::string> expected = shards_in(cohort.cache());
+  ASSERT_EQ(expected.size(), 3U);
+  for (const int kill_at : {1, 3, 4, 8}) {
+    SCOPED_TRACE(kill_at);
+    for (const std::string& name : names_in(cohort.cache()))
+      std::filesystem::remove(cohort.cache() / name);
+    build_and_be_killed(cohort, kill_at);
+    const int finished = (kill_at - 1) / 3;  // the callback comes before a shard gets its name
+    std::set<std::string> left;
+    for (int i = 0; i < finished; ++i) left.insert(str("shard-0000", i, ".h5"));
+    left.insert(str("shard-0000", finished, ".h5.part"));
+    EXPECT_EQ(names_in(cohort.cache()), left);
+    expect_error<DataError>([&] { Cache cache(cohort.cache()); }, ExitCode::kMissingInput,
+                            {"cache.json"});
+    EXPECT_EQ(cohort.build(), 8 - 3 * finished);
+    EXPECT_TRUE(shards_in(cohort.cache()) == expected);
+    EXPECT_TRUE(verify_cache(cohort.cache(), [] {}).empty());
+  }
+}
+
+TEST(CacheBuild, HowManyRanksBuiltItDoesNotChangeWhatASampleIs) {
+  const CacheCohort cohort(7);
+  CacheBuildOptions options = cohort.options();
+  options.shard_bytes = 1 << 20;  // one rank would put all into one shard
+  std::vector<std::vector<float>> volumes;
+  std::vector<CacheEntry> entries;
+  std::string data_hash;
+  for (const int num_ranks : {1, 2, 3}) {
+    SCOPED_TRACE(num_ranks);
+    for (const std::string& name : names_in(cohort.cache()))
+      std::filesystem::remove(cohort.cache() / name);
+    EXPECT_EQ(cohort.build(options, num_ranks), 7);
+    EXPECT_GE(shards_in(cohort.cache()).size(), static_cast<std::size_t>(num_ranks));
+    const Cache cache(cohort.cache());
+    ASSERT_EQ(cache.entries().size(), 7U);
+    if (num_ranks == 1) {
+      entries = cache.entries();
+      data_hash = cache.data_hash();
+      for (std::int64_t i = 0; i < 7; ++i) volumes.push_back(read_volume(cache, i));
+    }
+    EXPECT_EQ(cache.data_hash(), data_hash);
+    for (std::size_t i = 0; i < 7; ++i) {
+      EXPECT_EQ(read_volume(cache, static_cast<std::int64_t>(i)), volumes[i]) << i;
+      EXPECT_EQ(cache.entries()[i].id, entries[i].id);
+      EXPECT_EQ(cache.entries()[i].tokens, entries[i].tokens);
+      EXPECT_EQ(cache.entries()[i].labels, entries[i].labels);
+    }
+  }
 }
 
 TEST(CacheBuild, ABadScanIsNamedAndLeavesNoShard) {

@@ -16,7 +16,7 @@ CommandResult run_job(const std::string& program, const std::string& arguments) 
 }
 
 CommandResult run_harness(const std::string& test) {
-  return run_job(HARNESS_PROGRAM, "--gtest_filter=" + test);
+  return run_job(HARNESS_PROGRAM, "--gtest_color=no --gtest_filter=" + test);
 }
 
 void expect_words(const CommandResult& result, std::initializer_list<std::string> words) {

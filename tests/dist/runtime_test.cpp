@@ -2,10 +2,15 @@
 #include "dist/runtime.hpp"
 
 #include "dist/host_group.hpp"
+#include "dist/mpi_try.hpp"
+#include "dist/process_group_mpi.hpp"
 #include "tests/support/test_support.hpp"
 
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <mpi.h>
+
+#include <array>
 
 namespace triphase::test {
 namespace {
@@ -66,6 +71,41 @@ TEST(Runtime, TheTimeoutCanBeChangedLater) {
   runtime.set_timeout(45);
   runtime.world().barrier();
   EXPECT_FALSE(dist::is_broken(runtime.world()));
+}
+
+TEST(MpiTry, AFailedCallIsNamedInMpisOwnWords) {
+  const dist::Runtime runtime(with_backend("mpi"));  // errors return from here on
+  int value = 0;
+  expect_error<CommError>(
+      [&] { MPI_TRY(MPI_Send(&value, 1, MPI_INT, world_size() + 5, 0, MPI_COMM_WORLD)); },
+      ExitCode::kCommunication, {"MPI_Send(&value", "rank"});
+  EXPECT_NO_THROW(MPI_TRY(MPI_Comm_rank(MPI_COMM_WORLD, &value)));
+  EXPECT_NE(dist::mpi_error_text(MPI_ERR_COUNT).find("count"), std::string::npos);
+}
+
+TEST(MpiGroup, ADuplicateDoesNotMeetTheTrafficOfItsOriginal) {
+  const dist::Runtime runtime(with_backend("mpi"));
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  const auto group = dist::make_mpi_group(MPI_COMM_WORLD, 30);
+  EXPECT_EQ(group->rank(), rank);
+  EXPECT_EQ(group->num_ranks(), world_size());
+  // A message that waits in the world is not what the group receives.
+  const int to = (rank + 1) % world_size();
+  const int from = (rank + world_size() - 1) % world_size();
+  std::array<MPI_Request, 2> sent{};
+  const float wrong = -1;
+  for (const int i : {0, 1})
+    MPI_Isend(&wrong, 1, MPI_FLOAT, to, 7000 + i, MPI_COMM_WORLD,
+              &sent[static_cast<std::size_t>(i)]);
+  const at::Tensor mine = at::full({1}, rank, at::kFloat);
+  EXPECT_EQ(group->send_receive(mine, to, from)->wait()[0].item<float>(), static_cast<float>(from));
+  for (const int tag : {7000, 7001}) {
+    float received = 0;
+    MPI_Recv(&received, 1, MPI_FLOAT, from, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    EXPECT_EQ(received, -1);
+  }
+  MPI_Waitall(2, sent.data(), MPI_STATUSES_IGNORE);
 }
 
 TEST(Runtime, SeveralLivesAndPartsDoNotDisturbEachOther) {

@@ -67,6 +67,26 @@ TEST(ThreadGroup, NobodyPassesABarrierBeforeAllHaveCome) {
   });
 }
 
+TEST(ThreadGroup, ANewTimeoutHoldsForTheGroupAndForItsParts) {
+  for (const bool in_part : {false, true}) {
+    std::latch gave_up(1);
+    run_on_threads(2, [&](ProcessGroup& group) {
+      const auto part = group.split(0, 0);
+      dist::set_timeout(group, 0.125);
+      group.barrier();  // both have set it
+      ProcessGroup& used = in_part ? *part : group;
+      if (group.rank() == 1) {
+        gave_up.wait();
+        return;
+      }
+      expect_error<CommError>([&] { sum_something(used); }, ExitCode::kTimeout,
+                              {"waited 0.125 s", "rank 1"});
+      EXPECT_EQ(dist::is_broken(group), !in_part);
+      gave_up.count_down();
+    });
+  }
+}
+
 TEST(ThreadGroup, NeedsARank) {
   expect_error<CommError>([] { static_cast<void>(dist::make_thread_groups(0)); },
                           ExitCode::kCommunication, {"0"});

@@ -53,7 +53,7 @@ struct Rows {
 };
 
 Rows rows_of(const Case& c) {
-  const at::IntArrayRef shape{2, 3, c.length, 4};
+  const std::vector<std::int64_t> shape{2, 3, c.length, 4};
   Rows rows{normal(shape, 1, at::kDouble), normal(shape, 2, at::kDouble),
             normal(shape, 3, at::kDouble), at::ones({2, c.length}, at::kBool)};
   if (c.padding > 0) rows.mask[1].slice(0, c.length - c.padding).fill_(false);

@@ -147,12 +147,17 @@ TEST(LoadWeights, WhatIsNoWeightsFileIsRefused) {
     return [&model, weights] { load_weights(model, weights, 0); };
   };
   expect_error<ConfigError>(load(""), ExitCode::kUsage, {"model.weights"});
-  expect_error<ConfigError>(load("merlin.pt"), ExitCode::kUsage, {"merlin.pt", "weights convert"});
+  expect_error<ConfigError>(load("merlin.pt"), ExitCode::kUsage, {"merlin.pt", "safetensors once, in Python"});
   expect_error<ConfigError>(load("rnadom"), ExitCode::kUsage, {"rnadom", "'random'"});
   expect_error<CheckpointError>(load((folder / "none.safetensors").string()),
                                 ExitCode::kMissingInput, {"none"});
   expect_error<CheckpointError>(load(folder.path().string()), ExitCode::kMissingInput,
                                 {"model.safetensors"});
+  expect_error<CheckpointError>(load((folder / "none").string()), ExitCode::kMissingInput,
+                                {"none", "Check the path"});
+  triphase::test::write_text(folder / "merlin.pt", "PK");
+  expect_error<ConfigError>(load((folder / "merlin.pt").string()), ExitCode::kUsage,
+                            {"merlin.pt", "safetensors once, in Python"});
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 #include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/utils/lambda_post_hook.h>
+#include <torch/csrc/autograd/variable.h>
 
 namespace triphase::models {
 namespace {
@@ -153,7 +155,7 @@ TEST(Recompute, FrozenStatisticsNeverMoveInTraining) {
         item.key().ends_with("running_var") ? static_cast<double>(item.value().numel()) : 0.0);
 }
 
-TEST(Recompute, AHookOfASharedWeightFiresOnce) {
+TEST(Recompute, AHookAfterAccumulationOfASharedWeightFiresOnce) {
   struct Weight : torch::nn::Module {
     Weight() { w = register_parameter("w", torch::ones({3}, at::kDouble)); }
     at::Tensor w;
@@ -163,10 +165,14 @@ TEST(Recompute, AHookOfASharedWeightFiresOnce) {
     y = recompute_in_backward([&owner](const at::Tensor& x) { return (x * owner.w).sin(); }, y,
                               {&owner});
   int fired = 0;
-  owner.w.register_hook([&fired](const at::Tensor& gradient) {
-    ++fired;
-    return gradient;
-  });
+  // A hook on the tensor would also see the gradients of the replays: they end at the same tensor.
+  torch::autograd::impl::grad_accumulator(owner.w)->add_post_hook(
+      std::make_unique<torch::autograd::utils::LambdaPostHook>(
+          [&fired](const torch::autograd::variable_list& outputs,
+                   const torch::autograd::variable_list&) {
+            ++fired;
+            return outputs;
+          }));
   y.sum().backward();
   const at::Tensor found = owner.w.grad().clone();
   const at::Tensor w = torch::ones({3}, at::TensorOptions(at::kDouble).requires_grad(true));

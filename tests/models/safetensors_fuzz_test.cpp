@@ -66,7 +66,7 @@ TEST(SafetensorsFuzz, DamagedFilesGiveTensorsOrACheckpointError) {
     }
   }
   EXPECT_EQ(read + refused, 2000);
-  EXPECT_GT(read, 20);  // damage in the data alone cannot be seen
+  EXPECT_GT(read, 5);  // damage in the data alone cannot be seen
   EXPECT_GT(refused, 1000);
 }
 

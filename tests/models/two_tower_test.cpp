@@ -30,7 +30,7 @@ TEST(TwoTower, RowsHaveUnitLengthAndFloat32) {
   }
   EXPECT_FALSE(rows.phenotype_logits.defined());
   EXPECT_EQ(model->forward(input.volumes, input.tokens, input.mask, true).phenotype_logits.sizes(),
-            at::IntArrayRef({3, 8}));
+            at::IntArrayRef({3, 16}));
 }
 
 TEST(TwoTower, AnImageDoesNotDependOnItsBatch) {
@@ -77,7 +77,9 @@ TEST(TwoTower, TheClsVectorSeesAsFarAsLayersTimesHalfTheWindow) {
 
 TEST(TwoTower, OnlyPaddingRowsAndUnusedParametersGetNoGradient) {
   TwoTower model = golden_model("merlin_tiny");
-  const test::TensorMap gradients = test::loss_gradients(model, random_input(2, 20, 5));
+  const Input input = random_input(2, 20, 5);
+  const test::TensorMap gradients = test::loss_gradients(model, input);
+  const auto used_word = input.tokens[0][1].item<std::int64_t>();
   for (const auto& item : model->named_parameters()) {
     const std::string& name = item.key();
     const bool unused = name.find("_global.") != std::string::npos ||
@@ -89,7 +91,7 @@ TEST(TwoTower, OnlyPaddingRowsAndUnusedParametersGetNoGradient) {
     const at::Tensor gradient =
         gradients.at(str("encode_text.text_encoder.embeddings.", table, "_embeddings.weight"));
     EXPECT_EQ(gradient[1].abs().max().item<float>(), 0) << table;
-    EXPECT_GT(gradient[table[0] == 'w' ? 5 : 2].abs().max().item<float>(), 0) << table;
+    EXPECT_GT(gradient[table[0] == 'w' ? used_word : 2].abs().max().item<float>(), 0) << table;
   }
 }
 
@@ -113,14 +115,15 @@ TEST(TwoTower, Bfloat16AutocastStaysCloseAndEndsInFloat32) {
   EXPECT_GT(max_error(narrow.image, wide.image), 0);  // it was on
 }
 
-TEST(TwoTower, WeightsStoredInBfloat16WorkWithAndWithoutAutocast) {
+TEST(TwoTower, MatricesStoredInBfloat16WorkUnderAutocast) {
   TwoTower model = golden_model("merlin_tiny");
   const Input input = random_input(2, 20, 7);
   const at::NoGradGuard no_grad;
   const Embeddings wide = model->forward(input.volumes, input.tokens, input.mask);
   apply_adapters(model, plan_adapters(model, {.method = "peft", .train_log_scale = false}), 1);
   for (auto& item : model->named_parameters())
-    if (!item.value().requires_grad()) item.value().set_data(item.value().to(at::kBFloat16));
+    if (!item.value().requires_grad() && item.value().dim() >= 2)
+      item.value().set_data(item.value().to(at::kBFloat16));
   at::autocast::set_autocast_enabled(at::kCPU, true);
   const Embeddings narrow = model->forward(input.volumes, input.tokens, input.mask);
   at::autocast::set_autocast_enabled(at::kCPU, false);
@@ -173,7 +176,8 @@ TEST(TwoTower, WeightsHaveTheSpreadThatIsWritten) {
   const auto sigma = [&](const std::string& name) { return named[name].std().item<double>(); };
   // 27,648 draws and more: the spread of a spread is under 0.5 %; 4 % is eight of them.
   const std::string conv = "encode_image.i3_resnet.layer2.0.conv2.weight";
-  EXPECT_NEAR(sigma(conv) / std::sqrt(2.0 / (32 * 27)), 1, 0.04);
+  EXPECT_NEAR(sigma(conv) / (1 / std::sqrt(32 * 27 * 3.0)), 1, 0.04);
+  EXPECT_LE(named[conv].abs().max().item<double>(), 1 / std::sqrt(32 * 27.0));
   EXPECT_NEAR(sigma("encode_text.text_encoder.embeddings.word_embeddings.weight") / 0.02, 1, 0.04);
   const std::string head = "encode_image.i3_resnet.contrastive_head.weight";
   EXPECT_NEAR(sigma(head) / (1 / std::sqrt(512.0 * 3)), 1, 0.04);
