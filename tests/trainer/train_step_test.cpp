@@ -24,13 +24,14 @@ class StepBench {
         step_(trainable_.model, *group_, optimizer_, reducer_, config_) {
     at::set_num_threads(1);
   }
-  data::Batch batch() {
-    return *trainer::open_epoch(data_, config_,
-                                {.epoch = 0, .step_in_epoch = 0, .rank = 0, .num_ranks = 1})
+  data::Batch batch(std::int64_t epoch = 0, std::int64_t step_in_epoch = 0) {
+    return *trainer::open_epoch(
+                data_, config_,
+                {.epoch = epoch, .step_in_epoch = step_in_epoch, .rank = 0, .num_ranks = 1})
                 ->next();
   }
-  trainer::StepReport run(const data::Batch& batch, std::int64_t step = 0) {
-    return step_.run(batch, 1, step);
+  trainer::StepReport run(const data::Batch& batch, std::int64_t step = 0, double lr_factor = 1) {
+    return step_.run(batch, lr_factor, step);
   }
   models::TwoTower& model() { return trainable_.model; }
   std::map<std::string, at::Tensor> weights() { return copy_weights(trainable_.model); }
@@ -163,6 +164,28 @@ TEST(TrainStep, ATemperatureThatDoesNotLearnStays) {
   const data::Batch batch = bench.batch();
   for (std::int64_t step = 0; step < 3; ++step)
     EXPECT_NEAR(bench.run(batch, step).temperature, 0.2, 1e-7);
+}
+
+// The loop is steps one by one: batch, learning rate and key of step i follow from i alone.
+TEST(TrainStep, StepsByHandAreTheRun) {
+  const Settings settings{{"adapt.method", "\"peft\""},       {"adapt.image.dropout", "0.3"},
+                          {"schedule.warmup_steps", "2"},     {"schedule.max_steps", "7"},
+                          {"optimizer.lr", "1e-2"},           {"loss.phenotype_weight", "0.7"},
+                          {"data.augment.noise_sigma", "0.1"}};
+  const TemporaryFolder folder;
+  const auto self = dist::make_self_group();
+  const RunRecord run = run_once(tiny_run(folder.path(), settings), *self);
+  StepBench bench(settings);
+  ASSERT_EQ(run.losses.size(), 7U);
+  for (std::int64_t step = 0; step < 7; ++step) {
+    const double warm_up = static_cast<double>(step + 1) / 2;
+    const double cosine = 0.5 * (1 + std::cos(M_PI * static_cast<double>(step - 2) / 5));
+    const trainer::StepReport report =
+        bench.run(bench.batch(step / 3, step % 3), step, step < 2 ? warm_up : cosine);
+    EXPECT_EQ(report.loss, run.losses[static_cast<std::size_t>(step)]) << "step " << step;
+    EXPECT_DOUBLE_EQ(report.loss, report.contrastive_loss + 0.7 * report.phenotype_loss);
+  }
+  expect_near(bench.weights(), run.weights, 1e-12);
 }
 
 TEST(TrainStep, DropoutIsKeyedByStepNotByHistory) {
