@@ -138,8 +138,9 @@ std::vector<std::string> read_attribute_strings(const Id& object, const std::str
   const Id stored(H5_TRY(H5Aget_type(attribute.get())), H5Tclose);
   check_is_string(stored, name);
   const Id type = string_type();
-  HeldStrings strings(attribute_count(attribute), type);
-  H5_TRY(H5Aread(attribute.get(), type.get(), strings.data()));
+  const auto count = attribute_count(attribute);
+  HeldStrings strings(count, type);
+  if (count > 0) H5_TRY(H5Aread(attribute.get(), type.get(), strings.data()));
   return strings.values();
 }
 

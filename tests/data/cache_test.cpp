@@ -93,6 +93,19 @@ TEST(Cache, FactsOfEverySampleComeBack) {
   EXPECT_NO_THROW(check_cache_spec(cache, plan_cache_build(cohort.options(), 1).spec));
 }
 
+TEST(Cache, NeedsNoLabelColumns) {
+  const CacheCohort cohort(4);
+  std::string text = "id,patient_id,site,split,image,report\n";
+  for (int i = 0; i < 4; ++i)
+    text += str("id", i, ",p", i, ",north,train,", cohort.image(i).filename().string(), ",Liver.\n");
+  test::write_text(cohort.folder() / "manifest.csv", text);
+  EXPECT_EQ(cohort.build(), 4);
+  const Cache cache(cohort.cache());
+  EXPECT_TRUE(cache.findings().empty());
+  EXPECT_EQ(cache.(), 4);
+  EXPECT_EQ(cohort.build(), 0);  // the shards are read again and found to fit
+}
+
 TEST(Cache, ManyThreadsReadTheSameAsOne) {
   const CacheCohort cohort(7);
   cohort.build();
