@@ -102,7 +102,7 @@ TEST(Cache, NeedsNoLabelColumns) {
   EXPECT_EQ(cohort.build(), 4);
   const Cache cache(cohort.cache());
   EXPECT_TRUE(cache.findings().empty());
-  EXPECT_EQ(cache.(), 4);
+  EXPECT_EQ(cache.entries().size(), 4U);
   EXPECT_EQ(cohort.build(), 0);  // the shards are read again and found to fit
 }
 
