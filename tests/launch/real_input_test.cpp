@@ -29,7 +29,7 @@ class RealInput : public ::testing::Test {
                    (shared_folder() / "data/roberta").string() + "\"\n" +
                    "adapt.method = \"peft\"\nadapt.image.rank = 8\nadapt.text.rank = 8\nloss.temperature_learnable = false\n" +
                    "batch.global_pairs = 2\noptimizer.lr = 1e-3\nschedule.kind = \"constant\"\nschedule.max_steps = 2\n" +
-                   "precision.compute = \"bfloat16\"\nprecision.memory_format = \"channels_last_3d\"\n" +
+                   "precision.compute = \"float32\"\n" +
                    "precision.recompute = \"blocks\"\nevaluate.every_epochs = 0\nevaluate.batch_size = 1\n");
     const CommandResult built =
         triphase("cache build --quiet --preset merlin --manifest " + (folder_ / "manifest.csv").string() + " --out " +

@@ -7,7 +7,9 @@
 
 #include "base/json.hpp"
 #include "tests/trainer/run_fixture.hpp"
+#include "tests/trainer/xml_check.hpp"
 #include "trainer/loop/stop_request.hpp"
+#include "trainer/report_format.hpp"
 #include "trainer/train.hpp"
 
 namespace triphase::test {
@@ -103,7 +105,8 @@ TEST(RunStudy, ReportsTheEvaluationsAndMakesNoRunTwice) {
   dist::Runtime runtime({.backend = "self"});
   const trainer::StudyOutcome outcome = trainer::run_study(config, runtime, false);
   EXPECT_FALSE(outcome.stopped_on_request);
-  EXPECT_TRUE(fs::exists(outcome.report));
+  const std::string page = read_text(outcome.report);
+  EXPECT_EQ(xml_error(page), "");
   const fs::path root = study.folder / "runs/grid";
   const Json rows = read_json(root / "study.json").at("runs");
   ASSERT_EQ(rows.size(), 8U);  // two methods, two temperatures, two findings
@@ -111,7 +114,10 @@ TEST(RunStudy, ReportsTheEvaluationsAndMakesNoRunTwice) {
     const fs::path run(row.at("run_dir").get<std::string>());
     const Json evaluation = read_json(run / "evaluation/test.json");
     const Json& finding = evaluation.at("findings").at(row.at("finding").get<std::string>());
-    for (const char* key : {"auc", "f1", "sensitivity"}) EXPECT_EQ(row.at(key), finding.at(key));
+    for (const char* key : {"auc", "f1", "sensitivity"}) {
+      EXPECT_EQ(row.at(key), finding.at(key));
+      EXPECT_NE(xml_text(page).find(trainer::score_text(finding.at(key))), std::string::npos);
+    }
     EXPECT_EQ(row.at("linear_probe_auc"), finding.at("linear_probe").at("auc"));
     EXPECT_EQ(evaluation.at("model").at("adapt_method"), row.at("method"));
   }
