@@ -15,8 +15,8 @@ struct PhantomOptions {
   std::int64_t num_patients = 0;  ///< 0: the size's own; otherwise every split is scaled to it
   std::uint64_t seed = 0;
   int num_threads = 1;
-  double lesion_diameter_min_mm = 24;  ///< HCC diameter, log-uniform
-  double lesion_diameter_max_mm = 60;
+  double lesion_diameter_min_mm = 26;  ///< HCC diameter, log-uniform
+  double lesion_diameter_max_mm = 64;
   double lesion_contrast = 1;  ///< factor on every HCC contrast
   double hcc_prevalence = 0.4;
 };

@@ -210,7 +210,7 @@ const std::vector<PhantomSite>& phantom_sites() {
                                                {"target",
                                                 Phase::kLateArterial,
                                                 0.0,
-                                                {12, 19},
+                                                {11, 18},
                                                 4.5,
                                                 3.1,
                                                 {8, 12},

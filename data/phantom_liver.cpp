@@ -55,7 +55,7 @@ void add_hcc(const Lesion& lesion, double contrast, Phase phase, const LiverFram
     return;
   }
   // Later, the liver itself is brighter and the lesion stands out less.
-  const double share = phase == Phase::kLateArterial ? 0.75 : 1;
+  const double share = phase == Phase::kLateArterial ? 0.85 : 1;
   const double rise = share * contrast * random.uniform(80, 130);
   shapes.push_back(blob(random, lesion.center, r, liver.hu + rise));
   const std::uint64_t dark_parts = random.below(3);

@@ -45,8 +45,8 @@ Command phantom_command() {
                                {"patients", "N", "number of patients (default: the size's own)"},
                                {"seed", "S", "same seed, same cohort (default 0)"},
                                {"threads", "N", "threads (default: all cores)"},
-                               {"lesion-min-mm", "MM", "smallest HCC diameter (default 24)"},
-                               {"lesion-max-mm", "MM", "largest HCC diameter (default 60)"},
+                               {"lesion-min-mm", "MM", "smallest HCC diameter (default 26)"},
+                               {"lesion-max-mm", "MM", "largest HCC diameter (default 64)"},
                                {"lesion-contrast", "F", "factor on the HCC contrast (default 1)"},
                                {"hcc-prevalence", "P", "share of patients with HCC (default 0.4)"}}},
           .prepare = prepare};

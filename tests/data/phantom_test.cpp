@@ -316,7 +316,7 @@ TEST(Phantom, RefusesOptionsOutOfRange) {
   refused([](PhantomOptions& o) { o.size = "huge"; }, {"'huge'", "tiny, small or merlin"});
   refused([](PhantomOptions& o) { o.num_patients = -1; }, {"-1"});
   refused([](PhantomOptions& o) { o.num_threads = 0; }, {"threads is 0"});
-  refused([](PhantomOptions& o) { o.lesion_diameter_min_mm = 61; }, {"61 to 60 mm"});
+  refused([](PhantomOptions& o) { o.lesion_diameter_min_mm = 65; }, {"65 to 64 mm"});
   refused([](PhantomOptions& o) { o.lesion_contrast = NAN; }, {"contrast"});
   refused([](PhantomOptions& o) { o.hcc_prevalence = 1.5; }, {"1.5"});
 }
