@@ -15,7 +15,7 @@ namespace triphase::data {
 namespace {
 
 constexpr std::size_t kFirstVoxel = 352;
-constexpr int kGzipLevel = 6;
+constexpr int kGzipLevel = 1;  // noise hardly compresses: 6 takes three times as long for 3 % fewer bytes
 static_assert(std::endian::native == std::endian::little, "files are written in this byte order");
 
 template <class T>
@@ -58,7 +58,7 @@ void put_voxels(std::string& bytes, const Volume& volume) {
         TRIPHASE_CHECK(InternalError, std::isfinite(value), "voxel (", x, ", ", y, ", ", z,
                        ") to be written is not finite");
         put(bytes, offset,
-            static_cast<std::int16_t>(std::clamp(std::nearbyint(value), kLow, kHigh)));
+            static_cast<std::int16_t>(std::lrint(std::clamp(value, kLow, kHigh))));
       }
 }
 

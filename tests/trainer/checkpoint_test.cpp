@@ -20,7 +20,7 @@ using trainer::RunConfig;
 
 /// A trained tiny run whose only checkpoint is `folder()`.
 struct Trained {
-  explicit Trained(const Settings& settings) {
+  explicit Trained(const Settings &settings) {
     Settings all = settings;
     all["schedule.max_steps"] = "2";
     all["schedule.warmup_steps"] = "0";
@@ -41,7 +41,7 @@ const Settings kPeft{
     {"adapt.method", "\"peft\""}, {"adapt.image.rank", "2"}, {"adapt.train_layer_norms", "true"}};
 
 TEST(Checkpoint, LoadsBackTheSameBitsIntoABareModel) {
-  for (const Settings& settings : {kFull, kPeft}) {
+  for (const Settings &settings : {kFull, kPeft}) {
     for (const std::string compute : {"\"float32\"", "\"float64\""}) {
       Settings all = settings;
       all["precision.compute"] = compute;
@@ -61,7 +61,7 @@ TEST(Checkpoint, LoadsBackTheSameBitsIntoABareModel) {
 TEST(Checkpoint, PeftHoldsLittleAndFullHoldsAll) {
   const Trained full(kFull);
   const Trained peft(kPeft);
-  const auto count = [](const Trained& trained) {
+  const auto count = [](const Trained &trained) {
     return models::read_safetensors(trained.folder() / "model.safetensors").tensors.size();
   };
   EXPECT_EQ(count(full), full.record.weights.size());
@@ -71,11 +71,22 @@ TEST(Checkpoint, PeftHoldsLittleAndFullHoldsAll) {
   EXPECT_FALSE(fs::exists(full.folder() / "adapter"));
 }
 
+TEST(Checkpoint, HoldsTheLogScaleEvenWhereItDoesNotLearn) {
+  for (const Settings &settings : {kFull, kPeft}) {
+    Settings fixed = settings;
+    fixed["loss.temperature_learnable"] = "false";
+    const Trained trained(fixed);
+    const auto saved = models::read_safetensors(trained.folder() / "model.safetensors").tensors;
+    EXPECT_EQ(std::ranges::count(saved, "logit_scale", [](const auto &pair) { return pair.first; }),
+              1);
+  }
+}
+
 TEST(Checkpoint, AnyFlippedByteIsFoundAndItsFileNamed) {
   const Trained trained(kPeft);
   trainer::verify_checkpoint(trained.folder());
   std::int64_t num_files = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(trained.folder())) {
+  for (const auto &entry : fs::recursive_directory_iterator(trained.folder())) {
     if (!entry.is_regular_file()) continue;
     ++num_files;
     const std::string bytes = read_text(entry.path());
@@ -131,7 +142,7 @@ TEST(Checkpoint, TheNewestUndamagedOneIsFound) {
   fs::copy(trained.folder(), later, fs::copy_options::recursive);
   fs::create_directory(unfinished);
   std::vector<std::string> warnings;
-  const auto warn = [&](const std::string& line) { warnings.push_back(line); };
+  const auto warn = [&](const std::string &line) { warnings.push_back(line); };
   EXPECT_EQ(trainer::newest_checkpoint(trained.checkpoints(), warn), later);
   EXPECT_EQ(warnings.size(), 1U);
   write_text(later / "state.json", "{}");
@@ -152,7 +163,7 @@ TEST(Checkpoint, PruningKeepsTheNewestAndTheNamedAndRemovesLeftovers) {
   write_text(trained.checkpoints() / "note.txt", "mine");
   trainer::prune_checkpoints(trained.checkpoints(), 2, {trainer::checkpoint_name(3)});
   std::vector<std::string> left;
-  for (const auto& entry : fs::directory_iterator(trained.checkpoints()))
+  for (const auto &entry : fs::directory_iterator(trained.checkpoints()))
     left.push_back(entry.path().filename().string());
   std::sort(left.begin(), left.end());
   EXPECT_EQ(left, (std::vector<std::string>{"best", "note.txt", "step_00000003", "step_00000006",
@@ -162,7 +173,7 @@ TEST(Checkpoint, PruningKeepsTheNewestAndTheNamedAndRemovesLeftovers) {
 TEST(Checkpoint, OfAnotherModelIsRefusedWithTheDifferences) {
   const Trained full(kFull);
   const Trained peft(kPeft);
-  const auto refuses = [](const fs::path& folder, models::TwoTower model,
+  const auto refuses = [](const fs::path &folder, models::TwoTower model,
                           std::initializer_list<std::string> words) {
     expect_error<CheckpointError>(
         [&] { trainer::read_checkpoint(folder, model, nullptr, nullptr); }, ExitCode::kBadData,
@@ -173,7 +184,8 @@ TEST(Checkpoint, OfAnotherModelIsRefusedWithTheDifferences) {
   models::TwoTower adapted = trainer::build_base_model(peft.config);
   models::apply_adapters(adapted, models::plan_adapters(adapted, peft.config.adapt), 1);
   refuses(full.folder(), adapted, {"another model", "lora_A"});
-  // A peft checkpoint over other base weights: same names, same shapes, other numbers.
+  // A peft checkpoint over other base weights: same names, same shapes, other
+  // numbers.
   RunConfig other = peft.config;
   other.run.seed = 8;
   refuses(peft.folder(), trainer::build_base_model(other), {"another model", "frozen weights"});
@@ -187,18 +199,19 @@ TEST(Checkpoint, OfAnotherModelIsRefusedWithTheDifferences) {
 
 TEST(Checkpoint, ServesAsWeightsOfAnotherRun) {
   const Trained full(kFull);
-  const auto base_of = [](const fs::path& weights) {
+  const auto base_of = [](const fs::path &weights) {
     const TemporaryFolder output;
     models::TwoTower model = trainer::build_base_model(tiny_run(
         output.path(), {{"model.weights", "\"" + weights.string() + "\""}, {"run.seed", "99"}}));
     return copy_weights(model);
   };
   const fs::path run_dir = full.config.run_dir();
-  for (const fs::path& weights :
+  for (const fs::path &weights :
        {full.folder(), full.folder() / "model.safetensors", run_dir, full.checkpoints() / "best"})
     expect_same(base_of(weights), full.record.weights);
 
-  // Adapters are merged, so that the model is bare again and gives the same embeddings.
+  // Adapters are merged, so that the model is bare again and gives the same
+  // embeddings.
   const Trained peft(kPeft);
   RunConfig from_peft =
       tiny_run(peft.output.path(), {{"model.weights", "\"" + peft.config.run_dir() + "\""}});
@@ -227,7 +240,7 @@ TEST(Checkpoint, ReplacesOneOfTheSameStep) {
   trainer::TrainState read;
   trainer::read_checkpoint(trained.folder(), model, nullptr, &read);
   EXPECT_EQ(read.pairs_seen, 77);
-  for (const auto& entry : fs::directory_iterator(trained.checkpoints()))
+  for (const auto &entry : fs::directory_iterator(trained.checkpoints()))
     EXPECT_FALSE(entry.path().filename().string().starts_with(".tmp")) << entry.path();
 }
 

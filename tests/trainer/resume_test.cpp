@@ -150,6 +150,7 @@ TEST(Resume, FromANamedCheckpointForgetsWhatCameAfter) {
   const trainer::RunConfig config =
       tiny_run(folder.path(), {{"checkpoint.every_steps", "2"}, {"checkpoint.keep_last", "9"}});
   const RunRecord whole = run_once(config, *self);
+  const std::vector<std::string> metrics = metrics_of(config);
   const fs::path fourth = folder / "run/checkpoints/step_00000004";
   const RunRecord stopped = run_once(config, *self, stop_after(5, fourth.string()));
   EXPECT_EQ(stopped.result.steps, 5);
@@ -157,6 +158,8 @@ TEST(Resume, FromANamedCheckpointForgetsWhatCameAfter) {
   const RunRecord rest = run_once(config, *self, {.resume = "auto"});
   EXPECT_EQ(rest.losses.size(), 3U);
   expect_same(rest.weights, whole.weights);
+  // The records of steps made twice are those of the second time alone.
+  EXPECT_EQ(metrics_of(config), metrics);
 }
 
 TEST(Resume, OfAFinishedRunDoesNothing) {

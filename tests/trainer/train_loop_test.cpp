@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "base/json.hpp"
 #include "models/weights.hpp"
@@ -15,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<Json> metrics_of(const fs::path& run_dir) {
+std::vector<Json> metrics_of(const fs::path &run_dir) {
   std::vector<Json> records;
   std::istringstream text(read_text(run_dir / "metrics.jsonl"));
   for (std::string line; std::getline(text, line);) records.push_back(Json::parse(line));
@@ -36,7 +38,7 @@ TEST(TrainLoop, LeavesTheAgreedFiles) {
   EXPECT_EQ(environment.at("num_ranks"), 1);
   EXPECT_EQ(environment.at("hosts").size(), 1U);
   EXPECT_FALSE(environment.at("data").at("data_hash").get<std::string>().empty());
-  const Json& model = environment.at("model");
+  const Json &model = environment.at("model");
   EXPECT_DOUBLE_EQ(model.at("trainable_percent").get<double>(),
                    100.0 * model.at("num_trainable").get<double>() /
                        model.at("num_base_parameters").get<double>());
@@ -48,10 +50,10 @@ TEST(TrainLoop, LeavesTheAgreedFiles) {
 
   std::int64_t num_steps = 0;
   std::int64_t num_validations = 0;
-  for (const Json& line : metrics_of(run)) {
+  for (const Json &line : metrics_of(run)) {
     if (line.contains("validation")) {
       ++num_validations;
-      for (const char* key : {"loss", "mean_auc", "hcc_auc", "cyst_auc"})
+      for (const char *key : {"loss", "mean_auc", "hcc_auc", "cyst_auc"})
         EXPECT_TRUE(line.at("validation").at(key).is_number()) << key;
       continue;
     }
@@ -59,14 +61,24 @@ TEST(TrainLoop, LeavesTheAgreedFiles) {
     EXPECT_EQ(line.at("step"), num_steps);
     EXPECT_EQ(line.at("pairs_seen"), 6 * num_steps);
     EXPECT_EQ(line.at("epoch"), (num_steps - 1) / 3);
-    for (const char* key : {"loss", "temperature", "grad_norm", "lr", "pairs_per_second"})
+    for (const char *key : {"loss", "temperature", "grad_norm", "lr", "pairs_per_second"})
       EXPECT_TRUE(line.at(key).is_number()) << key;
-    for (const char* key : {"data", "forward", "loss", "backward", "reduce_exposed", "optimizer"})
+    for (const char *key : {"data", "forward", "loss", "backward", "reduce_exposed", "optimizer"})
       EXPECT_GE(line.at("seconds").at(key).get<double>(), 0) << key;
     EXPECT_EQ(line.at("bytes_reduced"), bytes);
   }
   EXPECT_EQ(num_steps, 8);
   EXPECT_EQ(num_validations, 3);  // after steps 3, 6 and the last
+}
+
+/// (step, loss) of each validation, in order.
+std::vector<std::pair<std::int64_t, double>> validation_losses(const fs::path &run_dir) {
+  std::vector<std::pair<std::int64_t, double>> losses;
+  for (const Json &line : metrics_of(run_dir))
+    if (line.contains("validation"))
+      losses.emplace_back(line.at("step").get<std::int64_t>(),
+                          line.at("validation").at("loss").get<double>());
+  return losses;
 }
 
 TEST(TrainLoop, KeepsTheBestCheckpointAndTheLastOnes) {
@@ -75,42 +87,48 @@ TEST(TrainLoop, KeepsTheBestCheckpointAndTheLastOnes) {
   const RunRecord record = run_once(tiny_run(folder.path(), {{"checkpoint.every_steps", "1"},
                                                              {"checkpoint.keep_last", "2"},
                                                              {"evaluate.every_steps", "2"},
-                                                             {"optimizer.lr", "1e-2"}}),
+                                                             {"schedule.kind", "\"constant\""},
+                                                             {"optimizer.lr", "0.3"}}),
                                     *self);
-  double best = std::numeric_limits<double>::infinity();
   std::int64_t best_step = 0;
-  for (const Json& line : metrics_of(folder / "run")) {
-    if (!line.contains("validation") || line.at("validation").at("loss").get<double>() >= best)
-      continue;
-    best = line.at("validation").at("loss").get<double>();
-    best_step = line.at("step").get<std::int64_t>();
-  }
+  double best = std::numeric_limits<double>::infinity();
+  for (const auto &[step, loss] : validation_losses(folder / "run"))
+    if (loss < best) std::tie(best_step, best) = std::pair(step, loss);
+  ASSERT_LT(best_step, 7) << "the best is to be an old one, which pruning alone would remove";
   EXPECT_EQ(fs::path(record.result.best_checkpoint).filename(),
             trainer::checkpoint_name(best_step));
   std::set<std::string> left;
-  for (const auto& entry : fs::directory_iterator(folder / "run/checkpoints"))
+  for (const auto &entry : fs::directory_iterator(folder / "run/checkpoints"))
     left.insert(entry.path().filename().string());
   EXPECT_EQ(left, (std::set<std::string>{"best", trainer::checkpoint_name(best_step),
                                          "step_00000007", "step_00000008"}));
 }
 
+// Three validations in a row without a gain end the run; one with a gain starts
+// the count again.
 TEST(TrainLoop, StopsEarlyWhenNothingGetsBetter) {
   const auto self = dist::make_self_group();
   const TemporaryFolder folder;
-  const RunRecord record = run_once(tiny_run(folder.path(), {{"schedule.max_steps", "60"},
-                                                             {"schedule.early_stop_patience", "2"},
+  const trainer::RunConfig config = tiny_run(folder.path(), {{"schedule.max_steps", "60"},
+                                                             {"schedule.early_stop_patience", "3"},
                                                              {"schedule.kind", "\"constant\""},
                                                              {"evaluate.every_steps", "1"},
-                                                             {"optimizer.lr", "0.3"}}),
-                                    *self);
-  EXPECT_LT(record.result.steps, 60);
+                                                             {"optimizer.lr", "0.03"}});
+  const RunRecord record = run_once(config, *self);
   EXPECT_FALSE(record.result.stopped_on_request);
-  const RunRecord again = run_once(tiny_run(folder.path(), {{"schedule.max_steps", "60"},
-                                                            {"schedule.early_stop_patience", "2"},
-                                                            {"schedule.kind", "\"constant\""},
-                                                            {"evaluate.every_steps", "1"},
-                                                            {"optimizer.lr", "0.3"}}),
-                                   *self, {.resume = "auto"});
+  std::int64_t without_gain = 0, all_without_gain = 0, stop = 60;
+  double best = std::numeric_limits<double>::infinity();
+  for (const auto &[step, loss] : validation_losses(folder / "run")) {
+    const bool is_better = loss < best;
+    best = std::min(best, loss);
+    without_gain = is_better ? 0 : without_gain + 1;
+    all_without_gain += is_better ? 0 : 1;
+    if (without_gain == 3) stop = std::min(stop, step);
+  }
+  ASSERT_LT(stop, 60);
+  ASSERT_GT(all_without_gain, 3) << "the count is to have started again at least once";
+  EXPECT_EQ(record.result.steps, stop);
+  const RunRecord again = run_once(config, *self, {.resume = "auto"});
   EXPECT_TRUE(again.losses.empty());
 }
 
@@ -144,7 +162,7 @@ TEST(TrainLoop, StartsFromTheTemperatureOfItsOwnConfiguration) {
   const TemporaryFolder folder;
   double first = 0;
   trainer::TrainLoopOptions options;
-  options.on_step = [&](std::int64_t step, const trainer::StepReport& report) {
+  options.on_step = [&](std::int64_t step, const trainer::StepReport &report) {
     if (step == 1) first = report.temperature;
   };
   run_once(tiny_run(folder.path(), {{"model.weights", "\"" + (source / "run").string() + "\""},
@@ -157,7 +175,7 @@ TEST(TrainLoop, TenStepsInARowThatAreNotFiniteEndIt) {
   const TemporaryFolder folder;
   models::TwoTower model = trainer::build_base_model(tiny_run(folder.path()));
   models::NamedTensors weights = models::base_state(model);
-  for (auto& [name, tensor] : weights)
+  for (auto &[name, tensor] : weights)
     if (name == "encode_text.linear_layer.bias") tensor.fill_(NAN);
   models::write_safetensors(folder / "nan.safetensors", weights);
   const trainer::RunConfig config = tiny_run(
@@ -168,17 +186,18 @@ TEST(TrainLoop, TenStepsInARowThatAreNotFiniteEndIt) {
     std::int64_t num_skipped = 0;
     expect_error<Error>(
         [&] {
-          on_thread_ranks(num_ranks, [&](dist::ProcessGroup& group) {
+          on_thread_ranks(num_ranks, [&](dist::ProcessGroup &group) {
             trainer::TrainLoopOptions options{.resume = "auto"};
             options.on_step = [&, rank = group.rank()](std::int64_t,
-                                                       const trainer::StepReport& report) {
+                                                       const trainer::StepReport &report) {
               if (rank == 0 && report.is_skipped) ++num_skipped;
             };
             run_once(config, group, options);
           });
         },
         ExitCode::kDiverged, {"not finite", "10", "optimizer.lr"});
-    EXPECT_EQ(num_skipped, 9);  // the tenth ends the run before it counts as done
+    EXPECT_EQ(num_skipped,
+              9);  // the tenth ends the run before it counts as done
     fs::remove_all(folder / "run");
   }
 }
@@ -186,7 +205,7 @@ TEST(TrainLoop, TenStepsInARowThatAreNotFiniteEndIt) {
 TEST(DescribeRun, SaysWhatItWouldDo) {
   const trainer::RunConfig config = tiny_run("unused", {{"adapt.method", "\"peft\""}});
   const std::string text = trainer::describe_run(config, 3);
-  for (const char* part :
+  for (const char *part :
        {"trainable", "2 per rank", "train 18, validation 8", "8 (3 per epoch", "memory per rank"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   EXPECT_FALSE(fs::exists("unused"));
