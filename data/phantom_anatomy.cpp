@@ -19,16 +19,6 @@ struct Enhancement {
 constexpr std::array<Enhancement, 3> kEnhancement{
     {{20, 300, 90, 115, 150, 190}, {35, 225, 105, 118, 160, 170}, {55, 150, 140, 120, 170, 140}}};
 
-/// The same at another tube voltage; blood and organs without contrast medium lie near 40 HU.
-Enhancement enhanced(Phase phase, double iodine) {
-  constexpr double kUnenhanced = 40;
-  Enhancement hu = kEnhancement[static_cast<std::size_t>(phase)];
-  hu.liver *= iodine;
-  for (double* organ : {&hu.aorta, &hu.cava, &hu.spleen, &hu.kidney, &hu.heart})
-    *organ = kUnenhanced + iodine * (*organ - kUnenhanced);
-  return hu;
-}
-
 /// The patient's frame: body size and fat.
 struct Frame {
   double scale;       ///< of everything
@@ -208,7 +198,6 @@ const std::vector<PhantomSite>& phantom_sites() {
   static const std::vector<PhantomSite> kSites{{"source",
                                                 Phase::kArterial,
                                                 0.10,
-                                                1.0,
                                                 {5, 9},
                                                 2.8,
                                                 2.0,
@@ -221,8 +210,7 @@ const std::vector<PhantomSite>& phantom_sites() {
                                                {"target",
                                                 Phase::kLateArterial,
                                                 0.0,
-                                                0.5,
-                                                {6, 11},
+                                                {11, 18},
                                                 4.5,
                                                 3.1,
                                                 {8, 12},
@@ -234,7 +222,6 @@ const std::vector<PhantomSite>& phantom_sites() {
                                                {"north",
                                                 Phase::kArterial,
                                                 0.25,
-                                                1.1,
                                                 {9, 14},
                                                 1.4,
                                                 1.2,
@@ -255,8 +242,7 @@ Patient make_patient(const PhantomOptions& options, const PhantomSite& site, std
   LiverFrame liver = draw_liver_frame(frame, random);
   made.findings = draw_findings(options, site, liver, patient, has_hcc);
   const Findings& findings = made.findings;
-  const Enhancement hu = enhanced(findings.phase, site.iodine);
-  liver.iodine = site.iodine;
+  const Enhancement& hu = kEnhancement[static_cast<std::size_t>(findings.phase)];
   liver.hu = 58 + hu.liver + random.normal(0, 5);
   if (findings.steatosis) liver.hu -= random.uniform(35, 55);
 

@@ -22,9 +22,8 @@ enum class ReportStyle { kHeaders, kLiRads, kTerse };
 /// How one institution scans and writes.
 struct PhantomSite {
   std::string name;
-  Phase early_phase;    ///< the phase of all studies that are not portal
-  double portal_share;  ///< of the studies
-  double iodine;  ///< HU of contrast medium against 120 kV: a lower tube voltage shows it brighter
+  Phase early_phase;                ///< the phase of all studies that are not portal
+  double portal_share;              ///< of the studies
   std::array<double, 2> noise_hu;   ///< standard deviation, uniform between the two
   double noise_correlation_mm;      ///< Gaussian, in plane
   double blur_mm;                   ///< in-plane resolution (standard deviation)

@@ -32,7 +32,7 @@ Point along(const Point& start, const Point& direction, double distance) {
 
 void add_vessels(const LiverFrame& liver, bool portal, KeyedRandom& random,
                  std::vector<Shape>& shapes) {
-  const double hu = liver.hu + liver.iodine * (portal ? 40 : 8);
+  const double hu = liver.hu + (portal ? 40 : 8);
   for (int i = 0; i < 6; ++i) {
     const Point direction = random_direction(random);
     Point middle = along(liver.right_center, random_direction(random), random.uniform(5, 32));
@@ -45,10 +45,9 @@ void add_vessels(const LiverFrame& liver, bool portal, KeyedRandom& random,
 
 /// Bright in the arterial phase with darker, eccentric parts; washed out with a capsule in the
 /// portal one.
-void add_hcc(const Lesion& lesion, double lesion_contrast, Phase phase, const LiverFrame& liver,
+void add_hcc(const Lesion& lesion, double contrast, Phase phase, const LiverFrame& liver,
              KeyedRandom& random, std::vector<Shape>& shapes) {
   const double r = lesion.radius_mm;
-  const double contrast = lesion_contrast * liver.iodine;
   if (phase == Phase::kPortal) {
     shapes.push_back(blob(random, lesion.center, r, liver.hu + contrast * random.uniform(15, 38)));
     shapes.push_back(blob(random, lesion.center, r - random.uniform(2, 4),
@@ -72,25 +71,25 @@ void add_benign_mass(const Findings& findings, const LiverFrame& liver, KeyedRan
   const Lesion& lesion = *findings.benign_mass;
   const bool portal = findings.phase == Phase::kPortal;
   if (!findings.benign_is_fnh) {
-    const double rise = liver.iodine * (portal ? random.uniform(35, 55) : random.uniform(130, 180));
+    const double rise = portal ? random.uniform(35, 55) : random.uniform(130, 180);
     shapes.push_back(blob(random, lesion.center, lesion.radius_mm, liver.hu + rise));
     return;
   }
-  const double rise = liver.iodine * (portal ? random.uniform(5, 20) : random.uniform(75, 115));
+  const double rise = portal ? random.uniform(5, 20) : random.uniform(75, 115);
   shapes.push_back(blob(random, lesion.center, lesion.radius_mm, liver.hu + rise));
   shapes.push_back(blob(random, lesion.center, random.uniform(0.36, 0.44) * lesion.radius_mm,
-                        liver.hu - liver.iodine * random.uniform(15, 35)));
+                        liver.hu - random.uniform(15, 35)));
 }
 
 /// Dark with bright nodules at its edge, filling in later.
 void add_hemangioma(const Lesion& lesion, bool portal, const LiverFrame& liver, KeyedRandom& random,
                     std::vector<Shape>& shapes) {
-  const double change = liver.iodine * (portal ? random.uniform(30, 50) : -random.uniform(25, 40));
+  const double change = portal ? random.uniform(30, 50) : -random.uniform(25, 40);
   shapes.push_back(blob(random, lesion.center, lesion.radius_mm, liver.hu + change));
   if (portal) return;
   for (int i = 0; i < 3; ++i)
     shapes.push_back(ball(along(lesion.center, random_direction(random), 0.8 * lesion.radius_mm),
-                          0.28 * lesion.radius_mm, liver.hu + liver.iodine * 90));
+                          0.28 * lesion.radius_mm, liver.hu + 90));
 }
 
 }  // namespace

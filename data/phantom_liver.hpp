@@ -14,7 +14,6 @@ struct LiverFrame {
   Point left_center{};
   Point left_semi{};
   double hu = 0;
-  double iodine = 1;  ///< factor on every change of HU that is due to contrast medium
   // What may hide a lesion. Only x and y count: both reach through the whole box.
   Point cavity_center{};
   Point cavity_semi{};  ///< nothing of the liver shows outside
