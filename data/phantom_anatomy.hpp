@@ -24,6 +24,7 @@ struct PhantomSite {
   std::string name;
   Phase early_phase;                ///< the phase of all studies that are not portal
   double portal_share;              ///< of the studies
+  double benign_mass_share;         ///< of the patients: bright, benign liver masses
   std::array<double, 2> noise_hu;   ///< standard deviation, uniform between the two
   double noise_correlation_mm;      ///< Gaussian, in plane
   double blur_mm;                   ///< in-plane resolution (standard deviation)

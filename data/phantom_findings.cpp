@@ -94,7 +94,7 @@ Findings draw_findings(const PhantomOptions& options, const PhantomSite& site,
   const double hcc_diameter =
       log_uniform(random, options.lesion_diameter_min_mm, options.lesion_diameter_max_mm);
   if (has_hcc) f.hcc = place_lesion(random, liver, hcc_diameter / 2, taken);
-  if (random.chance(0.12)) {
+  if (random.chance(site.benign_mass_share)) {
     f.benign_is_fnh = random.chance(0.5);
     const double radius = f.benign_is_fnh ? random.uniform(10, 16) : random.uniform(7, 13);
     f.benign_mass = place_lesion(random, liver, radius, taken);

@@ -147,11 +147,28 @@ TEST(Phantom, VolumesPrepareToOneOrientationWhateverTheSiteStores) {
   EXPECT_EQ(stored, (std::set<std::string>{"+0+1+2", "-0-1+2", "+2-0-1"}));
 }
 
+TEST(Phantom, BenignBrightMassesAreRareAtTheSourceAndCommonAtTheTarget) {
+  std::vector<double> share;
+  for (const PhantomSite& site : phantom_sites()) {
+    int found = 0, fnh = 0;
+    for (std::int64_t number = 0; number < 2000; ++number) {
+      const Findings f = make_patient({}, site, number, number % 2 == 0).findings;
+      found += f.benign_mass.has_value();
+      fnh += f.benign_mass && f.benign_is_fnh;
+    }
+    share.push_back(found / 2000.0);
+    EXPECT_NEAR(share.back(), site.benign_mass_share, 0.04) << site.name;  // 4 standard errors
+    EXPECT_NEAR(fnh, 0.5 * found, 2 * std::sqrt(found)) << site.name;
+  }
+  EXPECT_GT(share[1], 4 * share[0]);
+}
+
 TEST(Phantom, HccIsBrightEarlyAndDarkLateAndTheBenignMassIsNeverDark) {
   int arterial = 0, portal = 0, benign = 0;
   for (std::int64_t number = 0; number < 400; ++number) {
     PhantomSite site = phantom_sites()[0];
     site.portal_share = 0.5;
+    site.benign_mass_share = 0.2;
     const Patient with = straight_patient(site, number, true, 1);
     const Findings& f = with.findings;
     const double half = 0.5 * f.hcc->radius_mm;
