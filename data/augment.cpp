@@ -59,11 +59,13 @@ std::vector<std::int64_t> augment_tokens(const AugmentOptions& options,
     sentences.emplace_back(at, end);
     at = end;
   }
-  // One sentence stays whatever is drawn for the others.
+  // A share for each report, so that single sentences, which prompts are, come up as often as
+  // nearly whole reports. One sentence stays whatever is drawn for the others.
+  const double kept_share = random.uniform(0, 1);
   const std::uint64_t kept_anyway = random.below(sentences.size());
   std::vector<std::int64_t> kept{tokens.front()};
   for (std::size_t i = 0; i < sentences.size(); ++i) {
-    const bool keep = random.chance(0.5);
+    const bool keep = random.chance(kept_share);
     if (keep || i == kept_anyway) kept.insert(kept.end(), sentences[i].first, sentences[i].second);
   }
   kept.push_back(tokens.back());

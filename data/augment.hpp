@@ -15,8 +15,8 @@ namespace triphase::data {
 void augment_volume(const AugmentOptions& options, const Shape3& shape,
                     const std::array<double, 2>& output_range, KeyedRandom random, float* volume);
 
-/// With the chance text_drop, keeps a random subset of the report's sentences: never none, and both
-/// specials.
+/// With the chance text_drop, keeps a random subset of the report's sentences, of a share that is
+/// itself uniform in [0, 1): never none, and both specials.
 [[nodiscard]] std::vector<std::int64_t> augment_tokens(const AugmentOptions& options,
                                                        const std::vector<std::int64_t>& tokens,
                                                        std::int64_t period_token_id,

@@ -4,7 +4,11 @@
 #include "launch/command.hpp"
 #include "trainer/benchmark.hpp"
 
+#include <algorithm>
+#include <array>
+#include <cinttypes>
 #include <cstdio>
+#include <initializer_list>
 
 namespace triphase::launch {
 namespace {
@@ -65,17 +69,42 @@ Action prepare_loss(const Arguments& arguments, dist::Runtime& runtime) {
   };
 }
 
+/// One of a few words. @throws ConfigError naming them
+std::string choice(const Arguments& arguments, const std::string& option, const std::string& fallback,
+                   std::initializer_list<std::string_view> words) {
+  const std::string value = arguments.text(option, fallback);
+  std::string expected;
+  for (const std::string_view word : words) {
+    if (value == word) return value;
+    expected += (expected.empty() ? "" : ", ") + std::string(word);
+  }
+  throw ConfigError(str("--", option, " is '", value, "', expected one of ", expected, "."));
+}
+
+std::array<std::int64_t, 3> volume_shape(const std::string& text) {
+  std::array<std::int64_t, 3> shape{};
+  char end = 0;
+  const int found = std::sscanf(text.c_str(), "%" SCNd64 ",%" SCNd64 ",%" SCNd64 "%c", &shape[0], &shape[1], &shape[2], &end);
+  const bool is_sane = std::all_of(shape.begin(), shape.end(), [](std::int64_t n) { return n >= 1 && n <= 4096; });
+  TRIPHASE_CHECK(ConfigError, found == 3 && is_sane, "--volume is '", text, "', expected three sizes like 224,224,160.");
+  return shape;
+}
+
 Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   trainer::StepBenchmarkOptions options;
   options.preset = arguments.text("preset", options.preset);
-  options.method = arguments.text("method", options.method);
-  TRIPHASE_CHECK(ConfigError, options.method == "full" || options.method == "peft", "--method is '", options.method,
-                 "', expected full or peft.");
+  options.part = choice(arguments, "part", options.part, {"both", "image", "text"});
+  options.method = choice(arguments, "method", options.method, {"full", "peft"});
+  options.rank = arguments.integer("rank", options.rank, 1, 1 << 12);
+  options.batch_norm = choice(arguments, "batch-norm", options.batch_norm, {"frozen", "local"});
   options.pairs = arguments.integer("pairs", options.pairs, 1, 1 << 16);
-  if (options.preset == "merlin") options.volume_shape = {224, 224, 160};
-  options.precision.compute = arguments.text("compute", options.precision.compute);
-  TRIPHASE_CHECK(ConfigError, options.precision.compute == "float32" || options.precision.compute == "bfloat16",
-                 "--compute is '", options.precision.compute, "', expected float32 or bfloat16.");
+  options.volume_shape = volume_shape(arguments.text("volume", options.preset == "merlin" ? "224,224,160" : "56,40,32"));
+  options.report_tokens = arguments.integer("tokens", options.report_tokens, 1, 4096);
+  options.precision.compute = choice(arguments, "compute", options.precision.compute, {"float32", "bfloat16"});
+  options.precision.memory_format =
+      choice(arguments, "memory-format", options.precision.memory_format, {"contiguous", "channels_last_3d"});
+  options.precision.recompute =
+      choice(arguments, "recompute", options.precision.recompute, {"none", "blocks", "stages"});
   options.iterations = iterations(arguments);
   const std::string out = arguments.text("out");
   return [=, &runtime] {
@@ -83,8 +112,9 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
     if (runtime.rank() != 0) return ExitCode::kDone;
     for (const auto& [phase, seconds] : figures.at("seconds").items())
       std::printf("%-12s %10.4f s\n", phase.c_str(), seconds.get<double>());
-    std::printf("%.2f pairs/s, %lld bytes reduced a step\n", figures.at("pairs_per_second").get<double>(),
-                figures.at("bytes_reduced").get<long long>());
+    std::printf("%.2f pairs/s, %lld bytes reduced a step, %.0f MiB resident at most\n",
+                figures.at("pairs_per_second").get<double>(), figures.at("bytes_reduced").get<long long>(),
+                figures.at("peak_rss_mib").get<double>());
     write_figures(out, figures, runtime);
     return ExitCode::kDone;
   };
@@ -133,8 +163,15 @@ Command bench_step_command() {
                    .example = "  mpirun -np 2 triphase bench step --preset merlin_small --method peft --pairs 8",
                    .options = {{"preset", "NAME", "merlin_small (default), merlin_tiny or merlin"},
                                {"method", "NAME", "full (default) or peft"},
+                               {"part", "NAME", "both (default), image or text: one tower alone"},
+                               {"rank", "R", "of the adapters (default 2)"},
+                               {"batch-norm", "NAME", "frozen (default) or local"},
                                {"pairs", "N", "pairs per rank (default 8)"},
+                               {"volume", "X,Y,Z", "voxels (default: the preset's own)"},
+                               {"tokens", "N", "tokens of a report (default 64)"},
                                {"compute", "NAME", "float32 (default) or bfloat16"},
+                               {"memory-format", "NAME", "contiguous (default) or channels_last_3d"},
+                               {"recompute", "NAME", "none (default), blocks or stages"},
                                kIterations,
                                kOut}},
           .prepare = prepare_step};

@@ -5,7 +5,7 @@
 # Run again, it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-seed=1
+seed=20
 [ "${1:-}" = --seed ] && seed=$2
 
 started=$SECONDS

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/benchmark.hpp"
 
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/sum.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
 #include "base/random.hpp"
 #include "data/batch_loader.hpp"
 #include "dist/global_contrastive_loss.hpp"
 #include "dist/gradient_reducer.hpp"
 #include "models/adapter_plan.hpp"
+#include "trainer/build_model.hpp"
 #include "trainer/compute_scope.hpp"
 #include "trainer/optim/optimizer.hpp"
-
-#include <ATen/ops/ones.h>
-#include <ATen/ops/randint.h>
-#include <ATen/ops/randn.h>
-
-#include <algorithm>
-#include <chrono>
-#include <map>
 
 namespace triphase::trainer {
 namespace {
@@ -57,25 +60,69 @@ models::TwoTower benchmark_model(const StepBenchmarkOptions& options) {
   models::initialise_weights(model, 0);
   models::AdaptOptions adapt;
   adapt.method = options.method;
-  adapt.image.rank = adapt.text.rank = 2;
+  adapt.image.rank = adapt.text.rank = options.rank;
   models::apply_adapters(model, models::plan_adapters(model, adapt), 0);
-  model->image_tower()->set_batch_norm(models::BatchNormMode::kFrozen);
+  set_execution(model, options.batch_norm, options.precision.recompute);
+  RunConfig config;
+  config.precision = options.precision;
+  apply_precision(model, config);
   model->train();
   return model;
+}
+
+/// What trains in the part that is measured.
+models::NamedTensors measured_parameters(models::TwoTower& model, const std::string& part) {
+  models::NamedTensors parameters = models::trainable_parameters(model);
+  if (part != "both")
+    std::erase_if(parameters,
+                  [&](const auto& item) { return !item.first.starts_with("encode_" + part); });
+  return parameters;
+}
+
+double peak_rss_mib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+struct SyntheticPairs {
+  at::Tensor volumes;
+  at::Tensor tokens;
+  at::Tensor mask;
+};
+
+SyntheticPairs synthetic_pairs(const StepBenchmarkOptions& options) {
+  const auto& shape = options.volume_shape;
+  const at::Tensor volumes = at::randn({options.pairs, 1, shape[0], shape[1], shape[2]});
+  return {model_input(volumes, options.precision),
+          at::randint(3, 250, {options.pairs, options.report_tokens}, at::kLong),
+          at::ones({options.pairs, options.report_tokens}, at::kLong)};
+}
+
+/// Forward pass and loss of the measured part.
+at::Tensor step_loss(models::TwoTower& model, const SyntheticPairs& pairs, const std::string& part,
+                     dist::ProcessGroup& group, PhaseTimes& times) {
+  if (part != "both") {
+    const at::Tensor rows = part == "image"
+                                ? model->image_tower()->forward(pairs.volumes, false).projection
+                                : model->text_tower()->forward(pairs.tokens, pairs.mask).projection;
+    times.end("forward");
+    return rows.sum();
+  }
+  const models::Embeddings embeddings = model->forward(pairs.volumes, pairs.tokens, pairs.mask);
+  times.end("forward");
+  return dist::global_contrastive_loss(embeddings.image, embeddings.text, model->log_scale(),
+                                       group);
 }
 
 }  // namespace
 
 Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) {
   models::TwoTower model = benchmark_model(options);
-  const auto parameters = models::trainable_parameters(model);
+  const models::NamedTensors parameters = measured_parameters(model, options.part);
   dist::GradientReducer reducer(group, parameters);
   Optimizer optimizer(parameters, {});
-  const auto& shape = options.volume_shape;
-  const at::Tensor volumes =
-      model_input(at::randn({options.pairs, 1, shape[0], shape[1], shape[2]}), options.precision);
-  const at::Tensor tokens = at::randint(3, 250, {options.pairs, options.report_tokens}, at::kLong);
-  const at::Tensor mask = at::ones({options.pairs, options.report_tokens}, at::kLong);
+  const SyntheticPairs pairs = synthetic_pairs(options);
 
   PhaseTimes times;
   dist::ReduceReport reduced;
@@ -83,12 +130,9 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
     if (i == 1) times = PhaseTimes();  // the first step warms up
     times.start();
     reducer.zero_gradients();
-    at::Tensor loss;
     {
       const ComputeScope compute(options.precision);
-      const models::Embeddings embeddings = model->forward(volumes, tokens, mask);
-      times.end("forward");
-      loss = dist::global_contrastive_loss(embeddings.image, embeddings.text, model->log_scale(), group);
+      const at::Tensor loss = step_loss(model, pairs, options.part, group, times);
       times.end("loss");
       loss.backward();
       times.end("backward");
@@ -99,8 +143,10 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
     times.end("optimizer");
     times.end_step();
   }
-  Json json{{"preset", options.preset}, {"method", options.method},
-            {"pairs", options.pairs},   {"num_ranks", group.num_ranks()}};
+  Json json{{"preset", options.preset},      {"part", options.part},
+            {"method", options.method},      {"batch_norm", options.batch_norm},
+            {"pairs", options.pairs},        {"num_ranks", group.num_ranks()},
+            {"peak_rss_mib", peak_rss_mib()}};
   json["seconds"] = times.medians();
   json["bytes_reduced"] = reduced.bytes;
   json["pairs_per_second"] = static_cast<double>(options.pairs * group.num_ranks()) /

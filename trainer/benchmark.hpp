@@ -13,7 +13,10 @@ namespace triphase::trainer {
 
 struct StepBenchmarkOptions {
   std::string preset = "merlin_small";
-  std::string method = "full";                        ///< or "peft" (r = 2 on conv2, query, value)
+  std::string part = "both";                          ///< "image" or "text": this tower alone
+  std::string method = "full";                        ///< or "peft" (on conv2, query, value)
+  std::int64_t rank = 2;                              ///< of the adapters
+  std::string batch_norm = "frozen";                  ///< as model.batch_norm
   std::int64_t pairs = 8;                             ///< per rank
   std::array<std::int64_t, 3> volume_shape{56, 40, 32};
   std::int64_t report_tokens = 64;
@@ -22,7 +25,9 @@ struct StepBenchmarkOptions {
 };
 
 /// Median seconds of the phases of a training step on synthetic pairs:
-/// {forward, loss, backward, reduce, optimizer, step, pairs_per_second, bytes_reduced}. Collective over group.
+/// {forward, loss, backward, reduce, optimizer, step, pairs_per_second, bytes_reduced} and the process's greatest
+/// resident memory so far (peak_rss_mib). One tower alone has no contrast: its loss is the sum of its projections.
+/// Collective over group.
 [[nodiscard]] Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group);
 
 /// Reads every sample of a cache once through the loader, in shuffled order:

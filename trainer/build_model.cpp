@@ -50,13 +50,7 @@ fs::path run_checkpoint(const fs::path& run_dir) {
 
 models::TwoTower make_model(const RunConfig& config) {
   models::TwoTower model(models::model_preset(config.model.preset));
-  model->image_tower()->set_batch_norm(config.model.batch_norm == "local"
-                                           ? models::BatchNormMode::kLocal
-                                           : models::BatchNormMode::kFrozen);
-  const std::string& recompute = config.precision.recompute;
-  model->image_tower()->set_recompute(recompute == "blocks"   ? models::Recompute::kBlocks
-                                      : recompute == "stages" ? models::Recompute::kStages
-                                                              : models::Recompute::kNone);
+  set_execution(model, config.model.batch_norm, config.precision.recompute);
   return model;
 }
 
@@ -90,6 +84,17 @@ models::TwoTower build_base(const RunConfig& config, int depth) {
 }  // namespace
 
 models::TwoTower build_base_model(const RunConfig& config) { return build_base(config, 0); }
+
+void set_execution(models::TwoTower& model, const std::string& batch_norm,
+                   const std::string& recompute) {
+  model->image_tower()->set_batch_norm(batch_norm == "local" ? models::BatchNormMode::kLocal
+                                                             : models::BatchNormMode::kFrozen);
+  const models::Recompute mode = recompute == "blocks"   ? models::Recompute::kBlocks
+                                 : recompute == "stages" ? models::Recompute::kStages
+                                                         : models::Recompute::kNone;
+  model->image_tower()->set_recompute(mode);
+  model->text_tower()->set_recompute(mode);
+}
 
 void apply_precision(models::TwoTower& model, const RunConfig& config) {
   const at::NoGradGuard no_grad;

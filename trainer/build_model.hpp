@@ -17,6 +17,10 @@ namespace triphase::trainer {
 /// @throws ConfigError, CheckpointError (66 when it is not there). Purely local.
 [[nodiscard]] models::TwoTower build_base_model(const RunConfig& config);
 
+/// Sets the words of model.batch_norm and precision.recompute on both towers.
+void set_execution(models::TwoTower& model, const std::string& batch_norm,
+                   const std::string& recompute);
+
 /// Brings a model (adapted or not) into config.precision's dtype and layout. Call before views of
 /// gradients exist.
 void apply_precision(models::TwoTower& model, const RunConfig& config);

@@ -53,6 +53,23 @@ TEST(BenchStep, CountsBytesAndNamesEveryPhase) {
     expect_step_figures(trainer::bench_step(tiny_step(method), *self), method, 1);
 }
 
+TEST(BenchStep, MeasuresOneTowerAloneInEveryMode) {
+  const auto self = dist::make_self_group();
+  std::int64_t bytes_of_towers = 0;
+  for (const char* part : {"image", "text"}) {
+    trainer::StepBenchmarkOptions options = tiny_step("full");
+    options.part = part;
+    options.batch_norm = "local";
+    options.precision.memory_format = "channels_last_3d";
+    options.precision.recompute = "blocks";
+    const Json figures = trainer::bench_step(options, *self);
+    EXPECT_EQ(figures.at("part"), part);
+    EXPECT_GT(figures.at("peak_rss_mib").get<double>(), 10);
+    bytes_of_towers += figures.at("bytes_reduced").get<std::int64_t>();
+  }
+  EXPECT_EQ(bytes_of_towers, 4 * (num_trainable("full") - 1));  // the log-scale belongs to neither
+}
+
 TEST(BenchStep, RunsOnSeveralRanksAndInBfloat16) {
   at::set_num_threads(1);
   on_thread_ranks(2, [](dist::ProcessGroup& group) {

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares `triphase bench step` with merlin-vlm + peft + transformers on the same cores, one case after the other.
+
+    tests/bench/step/compare.py [--repeats 2] [--cases image_full_float32,...] [--out FILE.json]
+
+Run it with a Python that has tests/reference/requirements.txt; needs build/release and an idle machine. Each case
+alternates between both programs; every process times --iterations steps (5) after one that warms up. Printed are
+the median over all steps, the ratio of medians, and the greatest resident memory of each. Asserts nothing.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+# Targets of the project: Python's step over ours.
+TARGETS = {"image_full_float32": 1.7, "image_peft_float32": 2, "image_peft_bfloat16": 4, "text_full_float32": 4.5,
+           "text_full_bfloat16": 9, "both_full_float32": 2.2, "both_full_bfloat16": 5}
+
+
+def ours(part, method, compute, arguments, recompute="none"):
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        # Text tokens are the same number; full fine-tuning normalises with batch statistics as merlin-vlm does.
+        subprocess.run(
+            [ROOT / "build/release/bin/triphase", "bench", "step", "--quiet", "--preset", "merlin", "--part", part,
+             "--method", method, "--rank", "8", "--pairs", "2", "--volume", arguments.volume, "--tokens", "300",
+             "--compute", compute, "--memory-format", "channels_last_3d", "--recompute", recompute, "--batch-norm",
+             "local" if method == "full" else "frozen", "--iterations", str(arguments.iterations), "--out", out.name],
+            check=True, stdout=subprocess.DEVNULL)
+        figures = json.load(open(out.name))
+    return figures["seconds"]["step"], figures["peak_rss_mib"]
+
+
+def theirs(part, method, compute, arguments):
+    text = subprocess.run(
+        [sys.executable, HERE / "merlin_step.py", "--part", part, "--method", method, "--compute", compute,
+         "--volume", arguments.volume, "--iterations", str(arguments.iterations)],
+        check=True, capture_output=True, text=True).stdout
+    figures = json.loads(text.splitlines()[-1])
+    return figures["seconds"], figures["peak_rss_mib"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--volume", default="112,112,80")
+    parser.add_argument("--cases", default=",".join(TARGETS))
+    parser.add_argument("--out")
+    arguments = parser.parse_args()
+    print(f"{os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, "
+          f"[2,1,{arguments.volume}], 2 x 300 tokens")
+    print(f"{'case':22} {'merlin-vlm':>12} {'triphase':>12} {'ratio':>7} {'target':>7} {'their MiB':>10} "
+          f"{'our MiB':>9} {'blocks MiB':>10} {'blocks s':>9}")
+    rows = []
+    for case in arguments.cases.split(","):
+        part, method, compute = case.split("_")
+        pairs = [(theirs(part, method, compute, arguments), ours(part, method, compute, arguments))
+                 for _ in range(arguments.repeats)]
+        blocks = ours(part, method, compute, arguments, "blocks")
+        python = statistics.median(p[0][0] for p in pairs)
+        cpp = statistics.median(p[1][0] for p in pairs)
+        row = {"case": case, "python_seconds": python, "triphase_seconds": cpp, "ratio": python / cpp,
+               "target": TARGETS.get(case), "python_mib": max(p[0][1] for p in pairs),
+               "triphase_mib": max(p[1][1] for p in pairs), "triphase_blocks_mib": blocks[1],
+               "triphase_blocks_seconds": blocks[0]}
+        rows.append(row)
+        print(f"{case:22} {python:10.3f} s {cpp:10.3f} s {row['ratio']:7.2f} {row['target'] or 0:7.1f} "
+              f"{row['python_mib']:10.0f} {row['triphase_mib']:9.0f} {blocks[1]:10.0f} {blocks[0]:9.3f}", flush=True)
+    if arguments.out:
+        pathlib.Path(arguments.out).write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
