@@ -3,6 +3,7 @@
 
 #include "base/error.hpp"
 #include "base/random.hpp"
+#include "models/convolution.hpp"
 #include "models/precision.hpp"
 
 #include <ATen/ATen.h>
@@ -88,12 +89,12 @@ at::Tensor AdaptedConv3dImpl::forward(const at::Tensor& x) {
   const auto kernel = [&](const at::Tensor& w) {
     return matching(folds ? w.sum(/*dim=*/1, /*keepdim=*/true) : w, x);
   };
-  at::Tensor y =
-      at::conv3d(x, kernel(weight), matching(bias, x), options_.stride, options_.padding);
+  at::Tensor y = convolve(x, kernel(weight), matching(bias, x), options_.stride, options_.padding);
   if (!adapted_) return y;
-  const at::Tensor inner = at::conv3d(dropped(x, low_rank_.dropout, is_training()), kernel(lora_A),
-                                      {}, options_.stride, options_.padding);
-  return y.add(at::conv3d(inner, matching(lora_B, inner)), low_rank_.scale());
+  const at::Tensor inner = convolve(dropped(x, low_rank_.dropout, is_training()), kernel(lora_A),
+                                    {}, options_.stride, options_.padding);
+  const at::Tensor change = convolve(inner, matching(lora_B, inner), {}, {1, 1, 1}, {0, 0, 0});
+  return y.add(change, low_rank_.scale());
 }
 
 void AdaptedConv3dImpl::adapt(const LowRankOptions& options, std::uint64_t seed) {

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <array>
 #include <cmath>
 
 #include "tests/trainer/run_fixture.hpp"
@@ -164,6 +165,21 @@ TEST(TrainStep, ATemperatureThatDoesNotLearnStays) {
   const data::Batch batch = bench.batch();
   for (std::int64_t step = 0; step < 3; ++step)
     EXPECT_NEAR(bench.run(batch, step).temperature, 0.2, 1e-7);
+}
+
+// The gradient is linear in the weight w, so the square of its norm is a parabola in w.
+TEST(TrainStep, PhenotypeLossEntersTheGradientWithItsWeight) {
+  std::array<double, 4> squares{};
+  for (std::size_t i = 0; i < squares.size(); ++i) {
+    StepBench bench({{"adapt.method", "\"full\""},
+                     {"precision.compute", "\"float64\""},
+                     {"loss.phenotype_weight", str(i + 1)}});
+    squares[i] = std::pow(bench.run(bench.batch()).grad_norm, 2);
+  }
+  const double second = squares[0] - 2 * squares[1] + squares[2];
+  const double third = squares[3] - 3 * squares[2] + 3 * squares[1] - squares[0];
+  EXPECT_GT(second, 1e-3 * squares[0]);
+  EXPECT_NEAR(third, 0, 1e-9 * squares[3]);
 }
 
 // The loop is steps one by one: batch, learning rate and key of step i follow from i alone.
