@@ -195,6 +195,7 @@ Json run_figures(const ReportRun& run) {
             {"weights", run.config.model.weights},
             {"seed", run.config.run.seed},
             {"global_pairs", run.config.batch.global_pairs}};
+  json["trained_on"] = {{"sites", run.config.data.sites}};
   json["trainable"] = trainable(run);
   json["curves"] = curves(run);
   json["training"] = training(run, json["curves"]);

@@ -115,10 +115,10 @@ const Json* main_evaluation(const Json& run) {
   return run.at("evaluations").empty() ? nullptr : &run.at("evaluations").front();
 }
 
-std::string sites_text(const Json& evaluation) {
+std::string sites_text(const Json& holder) {
   std::vector<std::string> sites;
-  if (evaluation.contains("sites") && evaluation.at("sites").is_array())
-    for (const Json& site : evaluation.at("sites"))
+  if (holder.contains("sites") && holder.at("sites").is_array())
+    for (const Json& site : holder.at("sites"))
       if (site.is_string()) sites.push_back(site.get<std::string>());
   return sites.empty() ? "all sites" : joined(sites);
 }

@@ -15,8 +15,8 @@ namespace triphase::trainer {
 /// split, else its first; null when there is none.
 [[nodiscard]] const Json* main_evaluation(const Json& run);
 
-/// Sites of an evaluation in words: "target" or "north and target".
-[[nodiscard]] std::string sites_text(const Json& evaluation);
+/// `sites` of an evaluation or of a run's trained_on in words: "target" or "north and target".
+[[nodiscard]] std::string sites_text(const Json& holder);
 
 /// "full fine-tuning", "PEFT" or "no adaptation".
 [[nodiscard]] std::string method_text(const Json& run);

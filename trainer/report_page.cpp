@@ -23,6 +23,7 @@ main { max-width: 1000px; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1rem; letter-spacing: .08em; text-transform: uppercase;
   color: var(--soft); margin: 0; }
 h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .3rem; }
 p { max-width: 70ch; margin: .4rem 0; }
 .story { font-size: 1.35rem; line-height: 1.4; margin: .6rem 0 1rem; max-width: 46ch; }
 .banner { background: var(--note); color: var(--note-ink); border-radius: 6px; padding: .6rem .9rem;

@@ -6,7 +6,9 @@
 #include "trainer/report_svg.hpp"
 #include "trainer/report_table.hpp"
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 namespace triphase::trainer {
 namespace {
@@ -22,12 +24,14 @@ std::string sample_line(const std::string& css, const std::string& dash) {
              dash.empty() ? "" : " stroke-dasharray=\"" + dash + "\"", "/></svg>");
 }
 
-std::string run_legend(const Json& runs) {
+/// Places in figures.runs.
+using RunPlaces = std::vector<std::size_t>;
+
+std::string run_legend(const Json& runs, const RunPlaces& places) {
   std::string html = "<ul class=\"legend\">";
-  for (std::size_t i = 0; i < runs.size(); ++i)
-    if (runs[i].at("is_trained").get<bool>())
-      html += str("<li>", sample_line(series_class(i), series_dash(i)),
-                  escape_html(runs[i].at("name").get<std::string>()), "</li>");
+  for (const std::size_t i : places)
+    html += str("<li>", sample_line(series_class(i), series_dash(i)),
+                escape_html(runs[i].at("name").get<std::string>()), "</li>");
   return html + "</ul>\n";
 }
 
@@ -39,11 +43,11 @@ std::string phase_legend() {
   return html + "</ul>\n";
 }
 
-/// One chart of one curve over all runs. @param finding of validation_auc, else ""
-std::string chart(const Json& runs, const std::string& title, const char* key, const char* faint,
-                  const std::string& finding = "") {
+/// One chart of one curve over some runs. @param finding of validation_auc, else ""
+std::string chart(const Json& runs, const RunPlaces& places, const std::string& title,
+                  const char* key, const char* faint, const std::string& finding = "") {
   LineChart figure{.title = title, .x_label = "step", .series = {}};
-  for (std::size_t i = 0; i < runs.size(); ++i) {
+  for (const std::size_t i : places) {
     const Json& curves = runs[i].at("curves");
     Json points = curves.at(key);
     if (!finding.empty()) points = points.contains(finding) ? points.at(finding) : Json::array();
@@ -118,21 +122,46 @@ std::string methods_table(const Json& runs) {
                     cells);
 }
 
+/// The charts of runs that learnt from the same data.
+std::string charts_of(const Json& figures, const RunPlaces& places) {
+  const Json& runs = figures.at("runs");
+  std::string charts =
+      chart(runs, places, "Training loss (thin: each logged step)", "loss_smooth", "loss") +
+      chart(runs, places, "Validation loss", "validation_loss", nullptr);
+  if (figures.at("finding").is_string()) {
+    const std::string finding = figures.at("finding");
+    charts +=
+        chart(runs, places, "Validation AUC, " + finding, "validation_auc", nullptr, finding);
+  }
+  charts += chart(runs, places, "Temperature", "temperature", nullptr);
+  if (charts.empty()) return "";
+  return run_legend(runs, places) + "<div class=\"charts\">\n" + charts + "</div>\n";
+}
+
 }  // namespace
 
 std::string curves_section(const Json& figures) {
+  // A loss says nothing beside that of other data, so each set of training sites has its own charts.
+  std::vector<std::pair<std::string, RunPlaces>> by_sites;
   const Json& runs = figures.at("runs");
-  std::string charts =
-      chart(runs, "Training loss (thin: each logged step)", "loss_smooth", "loss") +
-      chart(runs, "Validation loss", "validation_loss", nullptr);
-  if (figures.at("finding").is_string()) {
-    const std::string finding = figures.at("finding");
-    charts += chart(runs, "Validation AUC, " + finding, "validation_auc", nullptr, finding);
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (!runs[i].at("is_trained").get<bool>()) continue;
+    const std::string sites = sites_text(runs[i].at("trained_on"));
+    const auto known = std::find_if(by_sites.begin(), by_sites.end(),
+                                    [&](const auto& group) { return group.first == sites; });
+    if (known == by_sites.end())
+      by_sites.emplace_back(sites, RunPlaces{i});
+    else
+      known->second.push_back(i);
   }
-  charts += chart(runs, "Temperature", "temperature", nullptr);
-  if (charts.empty()) return "";
-  return html_section("How training went",
-                      run_legend(runs) + "<div class=\"charts\">\n" + charts + "</div>\n");
+  std::string html;
+  for (const auto& [sites, places] : by_sites) {
+    const std::string charts = charts_of(figures, places);
+    if (charts.empty()) continue;
+    if (by_sites.size() > 1) html += "<h3>Trained on " + escape_html(sites) + "</h3>\n";
+    html += charts;
+  }
+  return html.empty() ? "" : html_section("How training went", html);
 }
 
 std::string methods_section(const Json& figures) {

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <set>
 
 #include "base/json.hpp"
 #include "tests/support/test_support.hpp"
@@ -275,6 +276,36 @@ TEST(Report, FiguresFollowFromTheRunsRecords) {
   EXPECT_EQ(run.at("curves").at("validation_auc").at("hcc").size(), 4u);
   // Smoothing keeps the first value and stays between the extremes.
   EXPECT_EQ(run.at("curves").at("loss_smooth")[0][1], run.at("curves").at("loss")[0][1]);
+}
+
+TEST(Report, CurvesOfOtherTrainingDataHaveTheirOwnCharts) {
+  const TemporaryFolder folder;
+  const auto polylines_by_chart = [](const std::string& html) {
+    std::vector<std::set<std::string>> charts;  // the series of each validation-loss chart
+    for (std::size_t at = 0; (at = html.find("<figcaption>Validation loss<", at)) != std::string::npos; ++at) {
+      std::set<std::string> series;
+      const std::size_t end = html.find("</figure>", at);
+      for (std::size_t i = at; (i = html.find("class=\"curve ", i + 1)) < end;)
+        series.insert(html.substr(i + 13, 2));
+      charts.push_back(series);
+    }
+    return charts;
+  };
+  using Charts = std::vector<std::set<std::string>>;
+  // The same (all) sites: one row of charts, without a heading.
+  const std::string together = usual_page(folder).html;
+  EXPECT_EQ(polylines_by_chart(together), (Charts{{"c0", "c2", "c3"}}));
+  EXPECT_EQ(together.find("<h3>"), std::string::npos);
+  std::string config = read_text(folder / "pretrain/config.toml");
+  config.replace(config.find("[data]\n"), 7, "[data]\nsites = [\"a<b\"]\n");
+  write_text(folder / "pretrain/config.toml", config);
+  const std::string apart = report({folder / "pretrain", folder / "full", folder / "peft"},
+                                   folder / "out/apart.html")
+                                .html;
+  EXPECT_EQ(xml_error(apart), "");
+  EXPECT_EQ(polylines_by_chart(apart), (Charts{{"c0"}, {"c1", "c2"}}));
+  expect_contains(test::xml_text(apart), "Trained on a<b");
+  expect_contains(test::xml_text(apart), "Trained on all sites");
 }
 
 TEST(Report, NamesOnlyTheSettingsThatDiffer) {
