@@ -5,8 +5,20 @@
 # Run again, it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-seed=20
-[ "${1:-}" = --seed ] && seed=$2
+out=quickstart
+seed=
+die() { printf '[quickstart] %s\n' "$*" >&2; exit 64; }
+while [ $# -gt 0 ]; do
+  case $1 in
+    --seed) [[ ${2:-} =~ ^[0-9]+$ ]] || die "--seed needs a whole number."; seed=$2; shift 2 ;;
+    *) die "unknown argument '$1'. Usage: launch/quickstart.sh [--seed N]" ;;
+  esac
+done
+made=
+[ -e $out/cohort/phantom.json ] && made=$(sed -n 's/^ *"seed": *\([0-9]*\).*/\1/p' $out/cohort/phantom.json)
+seed=${seed:-${made:-20}}
+[ -z "$made" ] || [ "$made" = "$seed" ] || die "$out/ holds the cohort and models of seed $made, not of $seed. \
+Go on with them (--seed $made), or move $out/ away first."
 
 started=$SECONDS
 launch/setup.sh
@@ -14,7 +26,6 @@ launch/build.sh release triphase
 source launch/env.sh
 export OMP_NUM_THREADS=1
 triphase=build/release/bin/triphase
-out=quickstart
 mkdir -p $out
 built=$SECONDS
 
