@@ -40,7 +40,7 @@ struct ShardTask {
   bool up_to_date = false;
 };
 
-/// What a build will do; the same on every rank, from the manifest and what lies in out_dir.
+/// What a build will do, from the manifest and what lies in out_dir.
 struct CachePlan {
   Manifest manifest;
   CacheSpec spec;
@@ -50,13 +50,24 @@ struct CachePlan {
   [[nodiscard]] std::int64_t num_stale_volumes() const;
 };
 
-/// Reads the manifest, checks that every image is there, divides the records into shards, and looks
-/// which shards in out_dir already hold just these studies under just this specification (report,
-/// labels, split; size, modification time and, where that differs, content hash of each image).
-/// `min_shards`: at least so many (as far as there are records), so that every rank has work; the
-/// division of an earlier build under the same specification is kept. All ranks plan before any
-/// builds. Purely local.
+/// Reads the manifest, checks that every image is there, and divides the records into shards; all
+/// count as stale. `min_shards`: at least so many (as far as there are records), so that every rank
+/// has work; the division of an earlier build under the same specification is kept. Purely local.
 /// @throws ConfigError, DataError
+[[nodiscard]] CachePlan divide_manifest(const CacheBuildOptions& options, std::int64_t min_shards);
+
+/// Divides a plan's records anew; all shards count as stale.
+void divide_into_shards(CachePlan& plan, std::int64_t volumes_per_shard);
+
+/// Looks which of this rank's shards (those with i % num_ranks == rank) already lie in out_dir,
+/// with just these studies under just this specification (report, labels, split; size, modification
+/// time and, where that differs, content hash of each image), and marks them. Calls after_study at
+/// least once for each study looked at. All ranks look before any builds. Purely local.
+/// @throws DataError, IoError
+void find_up_to_date_shards(CachePlan& plan, int rank, int num_ranks,
+                            const std::function<void()>& after_study);
+
+/// All of the above, for one rank alone.
 [[nodiscard]] CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_shards);
 
 /// Writes this rank's share of the stale shards (task i belongs to rank i % num_ranks among the
@@ -68,8 +79,10 @@ void build_cache_shards(const CachePlan& plan, int rank, int num_ranks,
                         const std::function<void()>& on_volume);
 
 /// Writes cache.json (spec, findings, counts, file hashes) and deletes leftovers (`*.part`, shards
-/// that are no part of the plan). Called on one rank, after all ranks have built. @throws IoError
-void finish_cache(const CachePlan& plan);
+/// that are no part of the plan). Called on one rank, after all ranks have built. Calls after_shard
+/// after each shard. @throws IoError
+void finish_cache(
+    const CachePlan& plan, const std::function<void()>& after_shard = [] {});
 
 /// One sample's facts, without its voxels.
 struct CacheEntry {
@@ -119,9 +132,14 @@ class Cache {
 /// @throws DataError (65)
 void check_cache_spec(const Cache& cache, const CacheSpec& wanted);
 
-/// Checks every chunk, and every shard against cache.json. Calls on_volume after each.
-/// @return one line for each damaged place; empty when all is well
+/// Checks every chunk, and every shard against cache.json. Calls on_volume after each volume, and
+/// lets pass what that throws. With several ranks each checks one stretch of the shards, so that
+/// their lines joined in rank order are in shard order; but each checks cache.json. Purely local.
+/// @return one line for each damaged place, which begins with the file's name and a colon; empty
+///         when all is well
+/// @throws DataError (66) when there is no cache.json
 [[nodiscard]] std::vector<std::string> verify_cache(const std::filesystem::path& folder,
-                                                    const std::function<void()>& on_volume);
+                                                    const std::function<void()>& on_volume,
+                                                    int rank = 0, int num_ranks = 1);
 
 }  // namespace triphase::data

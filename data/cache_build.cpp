@@ -100,7 +100,7 @@ void build_cache_shards(const CachePlan& plan, int rank, int num_ranks,
   }
 }
 
-void finish_cache(const CachePlan& plan) {
+void finish_cache(const CachePlan& plan, const std::function<void()>& after_shard) {
   CacheIndex index;
   index.spec = plan.spec;
   index.findings = plan.manifest.findings;
@@ -120,6 +120,7 @@ void finish_cache(const CachePlan& plan) {
         facts.spec.hash() == plan.spec.hash() && facts.records.size() == task.record_indices.size(),
         "cache shard '", path.string(), "' is not the one that was planned");
     index.shards.push_back(index_shard(path, facts));
+    after_shard();
   }
   write_cache_index(plan.options.out_dir, index);
   delete_leftovers(plan);

@@ -75,20 +75,24 @@ bool is_same_study(const StudyRecord& wanted, const ShardRecord& stored) {
          source_is_unchanged(wanted, stored);
 }
 
-bool volumes_are_sound(const fs::path& path, const ShardFacts& facts) {
+bool volumes_are_sound(const fs::path& path, const ShardFacts& facts,
+                       const std::function<void()>& after_volume) {
   const ShardBytes bytes(path);
   std::vector<std::byte> chunk(static_cast<std::size_t>(facts.chunk_bytes()));
   for (std::size_t i = 0; i < facts.records.size(); ++i) {
     bytes.read_at(facts.chunk_offsets[i], chunk);
     if (xxh3(chunk) != facts.records[i].chunk_hash) return false;
+    after_volume();
   }
   return true;
 }
 
 /// Whether a shard that cache.json lists was changed since. Its facts prove themselves when they
-/// are read; volumes are read only when the file's time says that someone touched it.
+/// are read; volumes are read only when the file's time says that someone touched it. Bits that rot
+/// without that are for `cache verify` to find: a build that changes little must not read all.
 bool is_touched_and_damaged(const fs::path& path, const ShardFacts& facts,
-                            const std::optional<CacheIndex>& index) {
+                            const std::optional<CacheIndex>& index,
+                            const std::function<void()>& after_volume) {
   if (!index) return false;
   const std::string name = path.filename().string();
   const auto listed =
@@ -97,11 +101,12 @@ bool is_touched_and_damaged(const fs::path& path, const ShardFacts& facts,
   if (listed == index->shards.end() || listed->facts_hash != facts.hash() ||
       listed->mtime_ns == modification_time_ns(path))
     return false;
-  return !volumes_are_sound(path, facts);
+  return !volumes_are_sound(path, facts, after_volume);
 }
 
 bool is_up_to_date(const ShardTask& task, const CachePlan& plan,
-                   const std::optional<CacheIndex>& index) {
+                   const std::optional<CacheIndex>& index,
+                   const std::function<void()>& after_study) {
   const fs::path path = plan.options.out_dir / task.file_name;
   if (!fs::exists(path)) return false;
   try {
@@ -112,8 +117,9 @@ bool is_up_to_date(const ShardTask& task, const CachePlan& plan,
     for (std::size_t i = 0; i < facts.records.size(); ++i) {
       const auto record = static_cast<std::size_t>(task.record_indices[i]);
       if (!is_same_study(plan.manifest.records[record], facts.records[i])) return false;
+      after_study();
     }
-    return !is_touched_and_damaged(path, facts, index);
+    return !is_touched_and_damaged(path, facts, index, after_study);
   } catch (const DataError&) {  // damaged or of another version: built anew
     return false;
   }
@@ -128,7 +134,32 @@ std::int64_t CachePlan::num_stale_volumes() const {
   return count;
 }
 
-CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_shards) {
+void divide_into_shards(CachePlan& plan, std::int64_t volumes_per_shard) {
+  TRIPHASE_CHECK(InternalError, volumes_per_shard >= 1, "shards of ", volumes_per_shard,
+                 " volumes");
+  plan.volumes_per_shard = volumes_per_shard;
+  plan.shards.clear();
+  const auto num_records = static_cast<std::int64_t>(plan.manifest.records.size());
+  for (std::int64_t first = 0; first < num_records; first += volumes_per_shard) {
+    ShardTask task;
+    task.file_name = shard_name(static_cast<std::int64_t>(plan.shards.size()));
+    for (std::int64_t i = first; i < std::min(first + volumes_per_shard, num_records); ++i)
+      task.record_indices.push_back(i);
+    plan.shards.push_back(std::move(task));
+  }
+}
+
+void find_up_to_date_shards(CachePlan& plan, int rank, int num_ranks,
+                            const std::function<void()>& after_study) {
+  const std::optional<CacheIndex> index = earlier_index(plan.options.out_dir);
+  for (std::size_t i = 0; i < plan.shards.size(); ++i) {
+    if (static_cast<int>(i % static_cast<std::size_t>(num_ranks)) != rank) continue;
+    plan.shards[i].up_to_date = is_up_to_date(plan.shards[i], plan, index, after_study);
+    after_study();  // the one that made the shard stale, too
+  }
+}
+
+CachePlan divide_manifest(const CacheBuildOptions& options, std::int64_t min_shards) {
   check_preprocess_options(options.preprocess);
   TRIPHASE_CHECK(ConfigError, options.max_text_tokens >= 2 && options.max_text_tokens <= (1 << 16),
                  "max_text_tokens is ", options.max_text_tokens, "; expected 2 to 65536.");
@@ -146,18 +177,14 @@ CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_sh
   plan.spec.max_text_tokens = options.max_text_tokens;
 
   const auto num_records = static_cast<std::int64_t>(plan.manifest.records.size());
-  const std::optional<CacheIndex> index = earlier_index(plan.options.out_dir);
-  const std::int64_t per_shard =
-      volumes_per_shard(plan.options, plan.spec, num_records, min_shards, index);
-  plan.volumes_per_shard = per_shard;
-  for (std::int64_t first = 0; first < num_records; first += per_shard) {
-    ShardTask task;
-    task.file_name = shard_name(static_cast<std::int64_t>(plan.shards.size()));
-    for (std::int64_t i = first; i < std::min(first + per_shard, num_records); ++i)
-      task.record_indices.push_back(i);
-    task.up_to_date = is_up_to_date(task, plan, index);
-    plan.shards.push_back(std::move(task));
-  }
+  divide_into_shards(plan, volumes_per_shard(plan.options, plan.spec, num_records, min_shards,
+                                             earlier_index(plan.options.out_dir)));
+  return plan;
+}
+
+CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_shards) {
+  CachePlan plan = divide_manifest(options, min_shards);
+  find_up_to_date_shards(plan, 0, 1, [] {});
   return plan;
 }
 

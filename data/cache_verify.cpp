@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <memory>
+#include <optional>
+
 #include "base/error.hpp"
 #include "base/hash.hpp"
 #include "data/cache.hpp"
@@ -13,41 +16,74 @@ std::string place_of(const ShardIndex& shard, std::size_t volume, const CacheInd
              shard.chunk_offsets[volume] + shape.chunk_bytes() - 1);
 }
 
-void verify_volumes(const std::filesystem::path& folder, const CacheIndex& index,
-                    const ShardIndex& shard, const ShardFacts& facts,
-                    const std::function<void()>& on_volume, std::vector<std::string>& damaged) {
-  const ShardBytes bytes(folder / shard.file_name);
-  std::vector<std::byte> chunk(static_cast<std::size_t>(facts.chunk_bytes()));
-  for (std::size_t i = 0; i < facts.records.size(); ++i) {
-    bytes.read_at(facts.chunk_offsets[i], chunk);
-    const std::uint64_t hash = xxh3(chunk);
-    const ShardRecord& record = facts.records[i];
-    if (hash != record.chunk_hash)
-      damaged.push_back(str(place_of(shard, i, index), ", id '", record.entry.id, "': hash ",
-                            hex64(hash), ", expected ", hex64(record.chunk_hash),
-                            ". Delete this shard before building again."));
-    on_volume();
+/// One shard: opened when made, then checked volume by volume.
+class ShardCheck {
+ public:
+  ShardCheck(const std::filesystem::path& folder, const CacheIndex& index, const ShardIndex& shard)
+      : index_(index),
+        shard_(shard),
+        facts_(read_indexed_shard(folder, index, shard)),
+        bytes_(folder / shard.file_name),
+        chunk_(static_cast<std::size_t>(facts_.chunk_bytes())) {}
+
+  [[nodiscard]] std::size_t num_volumes() const { return facts_.records.size(); }
+
+  /// @return the line to report, or nothing when the volume is as it should be
+  [[nodiscard]] std::optional<std::string> check(std::size_t volume) {
+    bytes_.read_at(facts_.chunk_offsets[volume], chunk_);
+    const std::uint64_t hash = xxh3(chunk_);
+    const ShardRecord& record = facts_.records[volume];
+    if (hash == record.chunk_hash) return std::nullopt;
+    return str(place_of(shard_, volume, index_), ", id '", record.entry.id, "': hash ", hex64(hash),
+               ", expected ", hex64(record.chunk_hash));
+  }
+
+ private:
+  const CacheIndex& index_;
+  const ShardIndex& shard_;
+  ShardFacts facts_;
+  ShardBytes bytes_;
+  std::vector<std::byte> chunk_;
+};
+
+/// What `read` returns; when it fails, that is noted as damage of the shard.
+template <class Read>
+auto read_or_note(const ShardIndex& shard, std::vector<std::string>& damaged, Read&& read)
+    -> std::optional<decltype(read())> {
+  try {
+    return read();
+  } catch (const Error& error) {
+    damaged.push_back(str(shard.file_name, ": ", error.what()));
+    return std::nullopt;
   }
 }
 
 }  // namespace
 
 std::vector<std::string> verify_cache(const std::filesystem::path& folder,
-                                      const std::function<void()>& on_volume) {
+                                      const std::function<void()>& on_volume, int rank,
+                                      int num_ranks) {
   std::vector<std::string> damaged;
   CacheIndex index;
   try {
     index = read_cache_index(folder);
   } catch (const DataError& error) {
     if (error.exit_code() == ExitCode::kMissingInput) throw;
-    return {error.what()};
+    return {str(kCacheIndexName, ": ", error.what())};
   }
-  for (const ShardIndex& shard : index.shards) {
-    try {
-      const ShardFacts facts = read_indexed_shard(folder, index, shard);
-      verify_volumes(folder, index, shard, facts, on_volume, damaged);
-    } catch (const Error& error) {
-      damaged.push_back(str(shard.file_name, ": ", error.what()));
+  const std::size_t n = index.shards.size();
+  const auto ranks = static_cast<std::size_t>(num_ranks);
+  const std::size_t end = n * (static_cast<std::size_t>(rank) + 1) / ranks;
+  for (std::size_t s = n * static_cast<std::size_t>(rank) / ranks; s < end; ++s) {
+    const ShardIndex& shard = index.shards[s];
+    std::unique_ptr<ShardCheck> check;
+    const auto open = [&] { return std::make_unique<ShardCheck>(folder, index, shard); };
+    if (auto opened = read_or_note(shard, damaged, open)) check = std::move(*opened);
+    for (std::size_t i = 0; check != nullptr && i < check->num_volumes(); ++i) {
+      const auto line = read_or_note(shard, damaged, [&] { return check->check(i); });
+      if (!line) break;  // the file cannot be read on
+      if (*line) damaged.push_back(**line);
+      on_volume();  // outside of what notes errors: its own are not the shard's
     }
   }
   return damaged;

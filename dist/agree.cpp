@@ -48,6 +48,17 @@ std::string broadcast_text(ProcessGroup& group, const std::string& text, int roo
   return text_of(bytes.data_ptr<std::uint8_t>(), num_bytes);
 }
 
+std::vector<std::string> gather_texts(ProcessGroup& group, const std::vector<std::string>& texts) {
+  const at::Tensor counts =
+      group.all_gather(scalar_of(static_cast<std::int64_t>(texts.size())))->wait();
+  std::vector<std::string> all;
+  for (int r = 0; r < group.num_ranks(); ++r)
+    for (std::int64_t i = 0; i < counts.data_ptr<std::int64_t>()[r]; ++i)
+      all.push_back(
+          broadcast_text(group, r == group.rank() ? texts[static_cast<std::size_t>(i)] : "", r));
+  return all;
+}
+
 void agree(ProcessGroup& group, const std::optional<Error>& error) {
   const int num_ranks = group.num_ranks();
   const int mine = error ? group.rank() : num_ranks;
@@ -91,7 +102,8 @@ void agree_equal(ProcessGroup& group, const std::string& value, const std::strin
     message += str(", rank ", differing[i], " has '", shown(differing[i]), "'");
   if (differing.size() > kMostRanksNamed)
     message += str(", and ", differing.size() - kMostRanksNamed, " more");
-  throw CommError(message + ". Give every rank the same.");
+  // All ranks know the message now; the first that differs is the one to tell it.
+  throw AgreedError(differing[0], CommError(message + ". Give every rank the same."));
 }
 
 bool any_rank(ProcessGroup& group, bool value) {

@@ -28,7 +28,7 @@ struct ReduceReport {
 class GradientReducer {
  public:
   /// Collective over group. The group must outlive the reducer.
-  /// @throws CommError when ranks hold different parameters
+  /// @throws AgreedError of kind CommError when ranks hold different parameters
   GradientReducer(ProcessGroup& group, std::vector<std::pair<std::string, at::Tensor>> parameters,
                   GradientReducerOptions options = {});
   ~GradientReducer();

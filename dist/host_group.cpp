@@ -7,6 +7,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -23,20 +24,33 @@
 namespace triphase::dist {
 namespace {
 
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 /// Collectives on host memory are done when the call returns; only the result is handed on.
 class FinishedWork final : public Work {
  public:
-  FinishedWork(at::Tensor result, std::int64_t bytes, std::int64_t sequence)
-      : result_(std::move(result)), bytes_(bytes), sequence_(sequence) {}
+  /// Made when the result is there.
+  FinishedWork(at::Tensor result, std::int64_t bytes, std::int64_t sequence, double start_seconds)
+      : result_(std::move(result)),
+        bytes_(bytes),
+        sequence_(sequence),
+        start_seconds_(start_seconds),
+        end_seconds_(now_seconds()) {}
   at::Tensor wait() override { return result_; }
   [[nodiscard]] bool done() const override { return true; }
   [[nodiscard]] std::int64_t bytes() const override { return bytes_; }
   [[nodiscard]] std::int64_t sequence() const override { return sequence_; }
+  [[nodiscard]] double start_seconds() const override { return start_seconds_; }
+  [[nodiscard]] double end_seconds() const override { return end_seconds_; }
 
  private:
   at::Tensor result_;
   std::int64_t bytes_;
   std::int64_t sequence_;
+  double start_seconds_;
+  double end_seconds_;
 };
 
 std::byte* bytes_of(const at::Tensor& tensor) { return static_cast<std::byte*>(tensor.data_ptr()); }
@@ -113,12 +127,13 @@ template <class Move>
 WorkPtr HostGroup::run(CollectiveCall call, Move&& move) {
   TRIPHASE_CHECK(CommError, !broken_,
                  "this group cannot be used after an earlier failure: ", *broken_);
+  const double start = now_seconds();
   const std::int64_t sequence = sequence_++;
   check_call(call, num_ranks());
   const std::int64_t bytes = call.tensor.defined() ? num_bytes(call.tensor) : 0;
   if (num_ranks() == 1) {
     TRIPHASE_CHECK(CommError, call.problem.empty(), call.problem);
-    return std::make_unique<FinishedWork>(call.tensor, bytes, sequence);
+    return std::make_unique<FinishedWork>(call.tensor, bytes, sequence, start);
   }
   in_flight_ = {call.tensor};
   const auto where = [&] {
@@ -128,7 +143,7 @@ WorkPtr HostGroup::run(CollectiveCall call, Move&& move) {
     check_ranks_agree(call, sequence, *transport_);
     at::Tensor result = move();
     in_flight_.clear();
-    return std::make_unique<FinishedWork>(std::move(result), bytes, sequence);
+    return std::make_unique<FinishedWork>(std::move(result), bytes, sequence, start);
   } catch (CommError& error) {
     error.add_context(where());
     if (transport_->is_broken()) broken_ = error.what();

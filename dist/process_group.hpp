@@ -24,6 +24,10 @@ class Work {
   [[nodiscard]] virtual std::int64_t bytes() const = 0;
   /// Running number of the collective within its group.
   [[nodiscard]] virtual std::int64_t sequence() const = 0;
+  /// When the call began on this rank, and when its result was there (valid once done()): seconds
+  /// of the steady clock, so that they can be compared within a process and with nothing else.
+  [[nodiscard]] virtual double start_seconds() const = 0;
+  [[nodiscard]] virtual double end_seconds() const = 0;
 };
 using WorkPtr = std::unique_ptr<Work>;
 

@@ -18,6 +18,7 @@ struct Runtime::State {
   std::string host;
   int local_rank = 0;
   int local_num_ranks = 1;
+  double timeout_seconds = 0;
   bool uses_mpi = false;
   bool owns_mpi = false;  ///< started it, so finalizes it
   int uncaught_exceptions = std::uncaught_exceptions();
@@ -64,6 +65,7 @@ void check_backend(const std::string& backend, const Launcher& launcher) {
 Runtime::Runtime(const RuntimeOptions& options) : state_(std::make_unique<State>()) {
   const Launcher launcher = find_launcher(process_environment);
   check_backend(options.backend, launcher);
+  state_->timeout_seconds = options.timeout_seconds;
   state_->host = host_name();
   if (options.backend == "self" || (options.backend == "auto" && launcher.num_ranks == 1)) {
     state_->world = make_self_group();
@@ -111,7 +113,11 @@ std::string Runtime::library_version() {
   return full.substr(0, full.find_first_of(",\n"));
 }
 
-void Runtime::set_timeout(double seconds) { dist::set_timeout(*state_->world, seconds); }
+void Runtime::set_timeout(double seconds) {
+  dist::set_timeout(*state_->world, seconds);
+  state_->timeout_seconds = seconds;
+}
+double Runtime::timeout_seconds() const { return state_->timeout_seconds; }
 
 void Runtime::end_job(ExitCode code) {
   std::fflush(nullptr);

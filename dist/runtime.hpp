@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace triphase::dist {
 
@@ -39,6 +40,7 @@ class Runtime {
   [[nodiscard]] static std::string library_version();  ///< e.g. "Open MPI v4.1.4"
 
   void set_timeout(double seconds);
+  [[nodiscard]] double timeout_seconds() const;
   /// Ends every rank of the job with this exit code and does not return (MPI_Abort, or _Exit).
   [[noreturn]] void end_job(ExitCode code);
 
@@ -70,8 +72,8 @@ void agree_on(ProcessGroup& group, Action&& action) {
   agree(group, error);
 }
 
-/// @throws CommError on every rank when `value` is not the same text on all, naming `what` and the
-/// ranks. Collective over group.
+/// @throws AgreedError of kind CommError on every rank when `value` is not the same text on all,
+/// naming `what` and the ranks. Collective over group.
 void agree_equal(ProcessGroup& group, const std::string& value, const std::string& what);
 
 /// True when any rank says true. Collective over group.
@@ -80,6 +82,11 @@ void agree_equal(ProcessGroup& group, const std::string& value, const std::strin
 /// rank 0's text on every rank. Collective over group.
 [[nodiscard]] std::string broadcast_text(ProcessGroup& group, const std::string& text,
                                          int root = 0);
+
+/// All ranks' texts on every rank: those of rank 0 in their order, then those of rank 1, and so on.
+/// For few texts: each travels by itself. Collective over group.
+[[nodiscard]] std::vector<std::string> gather_texts(ProcessGroup& group,
+                                                    const std::vector<std::string>& texts);
 
 /// An error whose failing rank is already known to all: printed once, by that rank or rank 0.
 class AgreedError : public Error {

@@ -4,6 +4,7 @@
 #include "base/parallel.hpp"
 #include "base/progress.hpp"
 #include "data/cache.hpp"
+#include "launch/cache_on_ranks.hpp"
 #include "launch/command.hpp"
 #include "trainer/run_config.hpp"
 
@@ -42,33 +43,19 @@ data::CacheBuildOptions build_options(const Arguments& arguments) {
   return options;
 }
 
-/// Collective: every rank plans the same, builds its share, and rank 0 finishes.
-ExitCode build(const data::CacheBuildOptions& options, bool progress_shown, dist::Runtime& runtime) {
-  dist::ProcessGroup& world = runtime.world();
-  data::CachePlan plan;
-  dist::agree_on(world, [&] {
-    make_output_directory(options.out_dir);
-    plan = data::plan_cache_build(options, runtime.num_ranks());
-  });
-  dist::agree_equal(world, plan.spec.hash(), "cache specification");
-  world.barrier();  // all have looked at the folder before anyone writes into it
+/// "cache volumes", or with several ranks "cache volumes (rank 0)".
+std::string progress_title(const std::string& what, const dist::Runtime& runtime) {
+  return what + (runtime.num_ranks() > 1 ? " (rank 0)" : "");
+}
 
-  std::int64_t mine = 0;
-  std::int64_t stale_index = 0;
-  for (const data::ShardTask& shard : plan.shards) {
-    if (shard.up_to_date) continue;
-    if (stale_index++ % runtime.num_ranks() == runtime.rank())
-      mine += static_cast<std::int64_t>(shard.record_indices.size());
-  }
-  Progress progress(str("cache volumes", runtime.num_ranks() > 1 ? " (rank 0)" : ""), mine,
-                    {.enabled = progress_shown && mine > 0});
-  dist::agree_on(world, [&] {
-    data::build_cache_shards(plan, runtime.rank(), runtime.num_ranks(), [&progress] { progress.advance(); });
-  });
+/// Collective: the ranks share the looking and the building; rank 0 finishes.
+ExitCode build(const data::CacheBuildOptions& options, bool progress_shown, dist::Runtime& runtime) {
+  const double round = round_seconds(runtime.timeout_seconds());
+  const data::CachePlan plan = plan_cache_on_ranks(options, runtime.world(), round);
+  const std::int64_t mine = num_volumes_to_build(plan, runtime.rank(), runtime.num_ranks());
+  Progress progress(progress_title("cache volumes", runtime), mine, {.enabled = progress_shown && mine > 0});
+  build_cache_on_ranks(plan, runtime.world(), round, [&progress] { progress.advance(); });
   progress.finish();
-  dist::agree_on(world, [&] {
-    if (runtime.rank() == 0) data::finish_cache(plan);
-  });
   if (runtime.rank() == 0)
     std::printf("%s: %zu volumes in %zu shards, %lld built, specification %s\n", options.out_dir.c_str(),
                 plan.manifest.records.size(), plan.shards.size(),
@@ -82,26 +69,27 @@ Action prepare_build(const Arguments& arguments, dist::Runtime& runtime) {
   return [options, progress_shown, &runtime] { return build(options, progress_shown, runtime); };
 }
 
+/// Collective: each rank checks its shards; rank 0 tells.
+ExitCode verify(const std::string& folder, bool progress_shown, dist::Runtime& runtime) {
+  VerifiedCache found;
+  {
+    Progress progress(progress_title("verified volumes", runtime), 0, {.enabled = progress_shown});
+    found = verify_cache_on_ranks(folder, runtime.world(), round_seconds(runtime.timeout_seconds()),
+                                  [&progress] { progress.advance(); });
+    progress.finish();
+  }
+  if (runtime.rank() == 0)
+    for (const std::string& line : found.damaged) std::printf("damaged: %s\n", line.c_str());
+  if (!found.damaged.empty()) throw dist::AgreedError(0, damage_error(folder, found.damaged));
+  if (runtime.rank() == 0)
+    std::printf("%s: %lld volumes, every hash is right\n", folder.c_str(), static_cast<long long>(found.num_volumes));
+  return ExitCode::kDone;
+}
+
 Action prepare_verify(const Arguments& arguments, dist::Runtime& runtime) {
   const std::string folder = arguments.positionals[0];
   const bool progress_shown = shows_progress(arguments, runtime);
-  return [folder, progress_shown] {
-    std::int64_t volumes = 0;
-    std::vector<std::string> damaged;
-    {
-      Progress progress("verified volumes", 0, {.enabled = progress_shown});
-      damaged = data::verify_cache(folder, [&] {
-        ++volumes;
-        progress.advance();
-      });
-      progress.finish();
-    }
-    for (const std::string& line : damaged) std::printf("damaged: %s\n", line.c_str());
-    TRIPHASE_CHECK(DataError, damaged.empty(), "cache '", folder, "' has ", damaged.size(),
-                   " damaged places (listed above). Run triphase cache build again: it rebuilds damaged shards.");
-    std::printf("%s: %lld volumes, every hash is right\n", folder.c_str(), static_cast<long long>(volumes));
-    return ExitCode::kDone;
-  };
+  return [folder, progress_shown, &runtime] { return verify(folder, progress_shown, runtime); };
 }
 
 ExitCode show(const std::string& folder) {
@@ -164,8 +152,9 @@ Command cache_build_command() {
 
 Command cache_verify_command() {
   return {.spec = {.name = "cache verify",
-                   .summary = "checks every hash of a cache",
-                   .example = "  triphase cache verify cohort/cache",
+                   .summary = "checks every hash of a cache; the ranks divide its shards",
+                   .example = "  triphase cache verify cohort/cache\n"
+                              "  mpirun -np 4 triphase cache verify cohort/cache",
                    .options = {},
                    .positional_name = "DIR",
                    .min_positionals = 1,

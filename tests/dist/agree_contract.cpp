@@ -63,12 +63,18 @@ TEST_P(AgreeContract, EqualTextsAgreeAndDifferentOnesAreNamedWhereTheyDiffer) {
     if (n == 1) return;
     const std::string common(5000, '.');
     const std::string value = common + (group.rank() == n - 1 ? "strange" : "usual") + common;
-    expect_error<CommError>(
+    expect_error<AgreedError>(
         [&] { dist::agree_equal(group, value, "the layout"); }, ExitCode::kCommunication,
         {"the layout", "rank 0 has", "usual", str("rank ", n - 1, " has"), "strange"});
+    try {
+      dist::agree_equal(group, value, "the layout");
+    } catch (const AgreedError& error) {
+      EXPECT_EQ(error.failing_rank(), n - 1) << "one rank tells";
+      EXPECT_EQ(error.kind(), "CommError");
+    }
     const std::string longer = group.rank() == n - 1 ? "prefix and more" : "prefix";
-    expect_error<CommError>([&] { dist::agree_equal(group, longer, "the text"); },
-                            ExitCode::kCommunication, {"'prefix'", "'prefix and more'"});
+    expect_error<AgreedError>([&] { dist::agree_equal(group, longer, "the text"); },
+                              ExitCode::kCommunication, {"'prefix'", "'prefix and more'"});
   });
 }
 
@@ -93,6 +99,20 @@ TEST_P(AgreeContract, TextOfAnyLengthComesFromItsRoot) {
       EXPECT_EQ(dist::broadcast_text(group, own, root).size(), static_cast<std::size_t>(root));
     }
     EXPECT_EQ(dist::broadcast_text(group, std::string("a\0b", 3)), std::string("a\0b", 3));
+  });
+}
+
+TEST_P(AgreeContract, TextsOfAllRanksComeInTheOrderOfTheRanks) {
+  GetParam().run([](ProcessGroup& group) {
+    std::vector<std::string> mine;
+    std::vector<std::string> expected;
+    for (int r = 0; r < group.num_ranks(); ++r)
+      for (int i = 0; i < r % 3; ++i) {  // the first rank has none
+        expected.push_back(str(std::string(static_cast<std::size_t>(i), '\0'), "text of ", r));
+        if (r == group.rank()) mine.push_back(expected.back());
+      }
+    EXPECT_EQ(dist::gather_texts(group, mine), expected);
+    EXPECT_TRUE(dist::gather_texts(group, {}).empty());
   });
 }
 

@@ -169,13 +169,13 @@ TEST_P(GradientReducerContract, DifferentParametersOnOneRankAreAnErrorOnAll) {
     const bool is_strange = group.rank() == group.num_ranks() - 1;
     Parameters renamed = make_parameters();
     if (is_strange) renamed[4].first = "strange";
-    expect_error<CommError>(
+    expect_error<dist::AgreedError>(
         [&] { GradientReducer(group, renamed); }, ExitCode::kCommunication,
         {"trainable parameters", "p4", "strange", str("rank ", group.num_ranks() - 1)});
     Parameters fewer = make_parameters();
     if (is_strange) fewer.pop_back();
-    expect_error<CommError>([&] { GradientReducer(group, fewer); }, ExitCode::kCommunication,
-                            {"disagree"});
+    expect_error<dist::AgreedError>([&] { GradientReducer(group, fewer); },
+                                    ExitCode::kCommunication, {"disagree"});
   });
 }
 

@@ -12,8 +12,10 @@
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/zeros.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 namespace triphase::test {
 namespace {
@@ -178,6 +180,30 @@ TEST_P(ProcessGroupContract, WorkReportsBytesAndItsNumber) {
     EXPECT_EQ(second->sequence(), 2);
     static_cast<void>(second->wait());
     EXPECT_TRUE(second->done());
+  });
+}
+
+TEST_P(ProcessGroupContract, WorkKnowsWhenItBeganAndEndedByTheSteadyClock) {
+  GetParam().run([](ProcessGroup& group) {
+    const auto now = [] {
+      return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+          .count();
+    };
+    group.barrier();
+    constexpr double kLateSeconds = 0.05;
+    const int last = group.num_ranks() - 1;
+    if (group.rank() == last)
+      std::this_thread::sleep_for(std::chrono::duration<double>(kLateSeconds));
+    const double before = now();
+    const auto work = group.all_reduce(at::zeros({3}, at::kFloat), ReduceOp::kSum);
+    static_cast<void>(work->wait());
+    const double after = now();
+    EXPECT_LE(before, work->start_seconds());
+    EXPECT_LE(work->start_seconds(), work->end_seconds());
+    EXPECT_LE(work->end_seconds(), after);
+    if (group.rank() != last) {  // half: others may leave the barrier a little later than the last
+      EXPECT_GE(work->end_seconds() - work->start_seconds(), kLateSeconds / 2);
+    }
   });
 }
 

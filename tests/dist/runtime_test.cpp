@@ -68,7 +68,9 @@ TEST(Runtime, RefusesSelfWhenSeveralTasksWereStarted) {
 
 TEST(Runtime, TheTimeoutCanBeChangedLater) {
   dist::Runtime runtime(with_backend("mpi"));
+  EXPECT_EQ(runtime.timeout_seconds(), dist::RuntimeOptions{}.timeout_seconds);
   runtime.set_timeout(45);
+  EXPECT_EQ(runtime.timeout_seconds(), 45);
   runtime.world().barrier();
   EXPECT_FALSE(dist::is_broken(runtime.world()));
 }

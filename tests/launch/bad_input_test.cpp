@@ -51,6 +51,12 @@ class Cohort {
   std::string text_;
 };
 
+int count_of(const std::string& word, const std::string& text) {
+  int count = 0;
+  for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; ++at) ++count;
+  return count;
+}
+
 CommandResult train(const fs::path& run_file, int num_ranks = 1, const std::string& more = "") {
   return triphase("train --quiet --config " + run_file.string() + " " + more, num_ranks);
 }
@@ -85,8 +91,11 @@ TEST(BadInput, TruncatedVolumeIsNamed) {
   const std::string bytes = read_text(tiny_cohort().folder / "cohort" / image);
   write_text(cohort.path("short.nii.gz"), bytes.substr(0, bytes.size() / 2));
   cohort.replace(image, "short.nii.gz");
-  for (const int num_ranks : {1, 2})
-    expect_outcome(cohort.build(num_ranks), 65, {cohort.field(4, 0), "short.nii.gz", "short"});
+  for (const int num_ranks : {1, 2, 3}) {
+    const CommandResult result = cohort.build(num_ranks);
+    expect_outcome(result, 65, {cohort.field(4, 0), "short.nii.gz", "short"});
+    EXPECT_EQ(count_of("DataError", result.output), 1) << result.output;
+  }
 }
 
 TEST(BadInput, VoxelsThatAreNotFiniteAreNamed) {
@@ -191,9 +200,40 @@ TEST(BadInput, OneRankThatCannotReadItsShardEndsAllWithOneMessage) {
                                         {"schedule.max_steps", "40"}});
   const CommandResult result = train(file, 2);
   expect_outcome(result, 65, {"shard-00001.h5"});
-  std::size_t messages = 0;
-  for (std::size_t at = 0; (at = result.output.find("DataError", at)) != std::string::npos; ++at) ++messages;
-  EXPECT_EQ(messages, 1U) << result.output;
+  EXPECT_EQ(count_of("DataError", result.output), 1) << result.output;
+}
+
+TEST(BadInput, ADamagedCacheIsToldOnceWithWhatToDelete) {
+  const TemporaryFolder folder;
+  fs::copy(tiny_cohort().cache(), folder / "cache", fs::copy_options::recursive);
+  for (const char* name : {"shard-00000.h5", "shard-00001.h5"}) {  // one for each of two ranks
+    std::string bytes = read_text(folder / "cache" / name);
+    bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+    write_text(folder / "cache" / name, bytes);
+  }
+  for (const int num_ranks : {1, 2, 3}) {
+    const CommandResult result = triphase("cache verify --quiet " + (folder / "cache").string(), num_ranks);
+    expect_outcome(result, 65, {"2 damaged places", "Delete shard-00000.h5, shard-00001.h5 there", "cache build again"});
+    EXPECT_EQ(count_of("DataError", result.output), 1) << result.output;
+    EXPECT_EQ(count_of("damaged: shard-00000.h5", result.output), 1) << result.output;
+    EXPECT_LT(result.output.find("damaged: shard-00000.h5"), result.output.find("damaged: shard-00001.h5"));
+  }
+  for (const int num_ranks : {1, 2}) {
+    const CommandResult sound = triphase("cache verify --quiet " + tiny_cohort().cache().string(), num_ranks);
+    expect_outcome(sound, 0, {"every hash is right"});
+    EXPECT_EQ(count_of("every hash is right", sound.output), 1) << sound.output;
+  }
+}
+
+TEST(BadInput, RanksWithDifferentConfigurationsEndWithOneMessage) {
+  const TemporaryFolder folder;
+  const fs::path one = write_run_file(folder.path(), "one");
+  const fs::path other = write_run_file(folder.path(), "other", {{"run.name", "\"one\""}, {"optimizer.lr", "2e-3"}});
+  const std::string program = program_path().string() + " train --quiet --config ";
+  const CommandResult result =
+      run_command("mpirun -np 1 " + program + one.string() + " : -np 1 " + program + other.string());
+  expect_outcome(result, 71, {"ranks disagree on the configuration", "lr"});
+  EXPECT_EQ(count_of("ranks disagree", result.output), 1) << result.output;
 }
 
 TEST(BadInput, OutputFolderThatCannotBeMadeIs73) {

@@ -2,6 +2,7 @@
 // What a run refuses before its first step, or ends with on every rank.
 #include "base/hash.hpp"
 #include "base/json.hpp"
+#include "dist/runtime.hpp"
 #include "tests/trainer/run_fixture.hpp"
 
 namespace triphase::test {
@@ -123,8 +124,8 @@ TEST(BadStart, RanksThatWereToldDifferentThingsSayWhat) {
   const trainer::RunConfig one = tiny_run(folder.path(), {{"optimizer.lr", "1e-3"}});
   const trainer::RunConfig other = tiny_run(folder.path(), {{"optimizer.lr", "2e-3"}});
   on_thread_ranks(2, [&](dist::ProcessGroup& group) {
-    expect_error<CommError>([&] { run_once(group.rank() == 0 ? one : other, group); },
-                            ExitCode::kCommunication, {"configuration", "lr"});
+    expect_error<dist::AgreedError>([&] { run_once(group.rank() == 0 ? one : other, group); },
+                                    ExitCode::kCommunication, {"configuration", "lr"});
   });
 }
 
