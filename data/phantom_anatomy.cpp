@@ -113,11 +113,13 @@ void add_trunk(const Frame& frame, const PhantomSite& site, KeyedRandom& random,
       {.center = {0, -0.52 * depth - 38, 0}, .semi_mm = {5, 9, kEndless}, .hu = bone + 30});
 }
 
-void add_bowel(KeyedRandom& random, Painter& paint) {
+/// @param oral_contrast the patient drank contrast medium: most loops are as bright as a lesion
+void add_bowel(bool oral_contrast, KeyedRandom& random, Painter& paint) {
   for (int loop = 0; loop < 22; ++loop) {
     const Point center{random.uniform(-95, 80), random.uniform(-15, 60), random.uniform(-110, -18)};
     const Point semi{random.uniform(9, 20), random.uniform(9, 16), random.uniform(9, 20)};
-    paint.add(center, semi, random.normal(35, 8));
+    const bool is_filled = random.chance(0.6) && oral_contrast;
+    paint.add(center, semi, is_filled ? random.uniform(150, 350) : random.normal(35, 8));
     if (random.chance(0.35))
       paint.add({center[0], center[1] + 0.4 * semi[1], center[2]},
                 {0.6 * semi[0], 0.4 * semi[1], 0.6 * semi[2]}, -800);
@@ -195,45 +197,51 @@ Displacement draw_displacement(const Point& half_extent, KeyedRandom& random) {
 }  // namespace
 
 const std::vector<PhantomSite>& phantom_sites() {
-  static const std::vector<PhantomSite> kSites{{"source",
-                                                Phase::kArterial,
-                                                0.10,
-                                                0.05,
-                                                {5, 9},
-                                                2.8,
-                                                2.0,
-                                                {4, 7},
-                                                {0, 4},
-                                                {0.96, 1.04},
-                                                -150,
-                                                {1, 2, 3},
-                                                ReportStyle::kHeaders},
-                                               {"target",
-                                                Phase::kLateArterial,
-                                                0.0,
-                                                0.35,
-                                                {11, 18},
-                                                4.5,
-                                                3.1,
-                                                {8, 12},
-                                                {16, 6},
-                                                {1.00, 1.12},
-                                                60,
-                                                {-1, -2, 3},
-                                                ReportStyle::kLiRads},
-                                               {"north",
-                                                Phase::kArterial,
-                                                0.25,
-                                                0.12,
-                                                {9, 14},
-                                                1.4,
-                                                1.2,
-                                                {3, 5},
-                                                {-5, 5},
-                                                {0.98, 1.08},
-                                                -60,
-                                                {3, -1, -2},
-                                                ReportStyle::kTerse}};
+  static const std::vector<PhantomSite> kSites{{.name = "source",
+                                                .early_phase = Phase::kArterial,
+                                                .portal_share = 0.10,
+                                                .benign_mass_share = 0,
+                                                .oral_contrast_share = 0,
+                                                .cirrhosis_share = {0.15, 0.70},
+                                                .noise_hu = {5, 9},
+                                                .noise_correlation_mm = 2.8,
+                                                .blur_mm = 2.0,
+                                                .slice_mm = {4, 7},
+                                                .hu_offset = {0, 4},
+                                                .fov = {0.96, 1.04},
+                                                .table_hu = -150,
+                                                .stored_axes = {1, 2, 3},
+                                                .style = ReportStyle::kHeaders},
+                                               {.name = "target",
+                                                .early_phase = Phase::kLateArterial,
+                                                .portal_share = 0,
+                                                .benign_mass_share = 0.35,
+                                                .oral_contrast_share = 0.6,
+                                                .cirrhosis_share = {0.40, 0.30},
+                                                .noise_hu = {9, 15},
+                                                .noise_correlation_mm = 4.5,
+                                                .blur_mm = 3.1,
+                                                .slice_mm = {7, 10},
+                                                .hu_offset = {16, 6},
+                                                .fov = {1.00, 1.12},
+                                                .table_hu = 60,
+                                                .stored_axes = {-1, -2, 3},
+                                                .style = ReportStyle::kLiRads},
+                                               {.name = "north",
+                                                .early_phase = Phase::kArterial,
+                                                .portal_share = 0.25,
+                                                .benign_mass_share = 0.12,
+                                                .oral_contrast_share = 0.2,
+                                                .cirrhosis_share = {0.26, 0.41},
+                                                .noise_hu = {9, 14},
+                                                .noise_correlation_mm = 1.4,
+                                                .blur_mm = 1.2,
+                                                .slice_mm = {3, 5},
+                                                .hu_offset = {-5, 5},
+                                                .fov = {0.98, 1.08},
+                                                .table_hu = -60,
+                                                .stored_axes = {3, -1, -2},
+                                                .style = ReportStyle::kTerse}};
   return kSites;
 }
 
@@ -251,7 +259,7 @@ Patient make_patient(const PhantomOptions& options, const PhantomSite& site, std
 
   add_trunk(frame, site, random, made.shapes);
   Painter paint(frame.scale, made.shapes);
-  add_bowel(random, paint);
+  add_bowel(random.chance(site.oral_contrast_share), random, paint);
   add_chest(findings, hu, random, paint);
   add_kidneys(findings, hu, random, paint);
   add_left_side(findings, hu, random, paint);

@@ -25,6 +25,8 @@ struct PhantomSite {
   Phase early_phase;                ///< the phase of all studies that are not portal
   double portal_share;              ///< of the studies
   double benign_mass_share;         ///< of the patients: bright, benign liver masses
+  double oral_contrast_share;       ///< of the patients: bowel filled with contrast medium
+  std::array<double, 2> cirrhosis_share;  ///< of the patients without and with HCC
   std::array<double, 2> noise_hu;   ///< standard deviation, uniform between the two
   double noise_correlation_mm;      ///< Gaussian, in plane
   double blur_mm;                   ///< in-plane resolution (standard deviation)

@@ -105,8 +105,7 @@ Findings draw_findings(const PhantomOptions& options, const PhantomSite& site,
     for (std::uint64_t i = 0; i < count; ++i)
       f.cysts.push_back(place_lesion(random, liver, random.uniform(5, 14), taken));
   }
-  // Cirrhosis goes with HCC, but weakly: it must not stand in for the lesion.
-  f.cirrhosis = random.chance(has_hcc ? 0.41 : 0.26);
+  f.cirrhosis = random.chance(site.cirrhosis_share[has_hcc ? 1 : 0]);
   // What changes a whole organ is learnt first; were it common, a batch could be told apart by it.
   f.steatosis = random.chance(0.15);
   f.ascites = random.chance(f.cirrhosis ? 0.20 : 0.03);
