@@ -144,7 +144,8 @@ StudyRecord read_record(const CsvRow& row, const Columns& columns, const fs::pat
   return record;
 }
 
-/// Ids are unique; a patient's studies are all in one split, or results would be too good.
+/// Ids are unique; a patient's studies are all in one split, or results would be too good. Messages
+/// go into logs, where patients' names have no place: studies and lines stand for them.
 void check_records(const Manifest& manifest) {
   std::map<std::string, std::int64_t> line_of_id;
   std::map<std::string, const StudyRecord*> first_of_patient;
@@ -154,9 +155,9 @@ void check_records(const Manifest& manifest) {
                    "' was already used in line ", id->second, ". Ids are unique: rename one.");
     const StudyRecord& first = *first_of_patient.emplace(record.patient_id, &record).first->second;
     TRIPHASE_CHECK(DataError, first.split == record.split, place(manifest.path, record.line),
-                   "patient '", record.patient_id, "' is in split '", record.split,
-                   "' here and in split '", first.split, "' in line ", first.line,
-                   ". Put all studies of a patient in one split.");
+                   "the patient of study '", record.id, "' is in split '", record.split,
+                   "' here and in split '", first.split, "' in line ", first.line, " (study '",
+                   first.id, "'). Put all studies of a patient in one split.");
   }
 }
 

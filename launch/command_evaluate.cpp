@@ -6,6 +6,7 @@
 #include "trainer/report.hpp"
 
 #include <cstdio>
+#include <filesystem>
 
 namespace triphase::launch {
 namespace {
@@ -62,9 +63,17 @@ Action prepare_embed(const Arguments& arguments, dist::Runtime& runtime) {
   };
 }
 
+/// Where the page goes: a page over one run belongs into its folder.
+std::string report_file(const Arguments& arguments) {
+  const std::vector<std::string>& runs = arguments.positionals;
+  TRIPHASE_CHECK(ConfigError, arguments.has("out") || runs.size() == 1, "--out FILE is missing: a page over ",
+                 runs.size(), " run folders belongs into none of them. Name the HTML file.");
+  return arguments.text("out", (std::filesystem::path(runs.front()) / "report.html").string());
+}
+
 Action prepare_report(const Arguments& arguments, dist::Runtime& runtime) {
   const std::vector<std::string> runs = arguments.positionals;
-  const std::string out = arguments.text("out");
+  const std::string out = report_file(arguments);
   const bool first = runtime.rank() == 0;
   return [=] {
     if (!first) return ExitCode::kDone;
@@ -77,7 +86,8 @@ Action prepare_report(const Arguments& arguments, dist::Runtime& runtime) {
 const OptionSpec kConfig{"config", "FILE", "run file; several allowed, the later wins", true, true};
 const OptionSpec kSet{"set", "K=V", "one value, e.g. data.sites=[\"target\"]", false, true};
 const OptionSpec kCheckpoint{"checkpoint", "DIR",
-                             "checkpoint or run folder, or a weights file (default: model.weights)"};
+                             "checkpoint or run folder, peft folder on model.weights, or a weights file "
+                             "(default: model.weights)"};
 
 }  // namespace
 
@@ -109,7 +119,7 @@ Command report_command() {
   return {.spec = {.name = "report",
                    .summary = "one self-contained HTML page over run folders, and its figures as JSON",
                    .example = "  triphase report runs/before runs/full runs/peft --out report.html",
-                   .options = {{"out", "FILE", "the HTML file", true}},
+                   .options = {{"out", "FILE", "the HTML file (default, with one run folder: RUN_DIR/report.html)"}},
                    .positional_name = "RUN_DIR...",
                    .min_positionals = 1,
                    .max_positionals = 1000},

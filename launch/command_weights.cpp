@@ -2,11 +2,13 @@
 #include "launch/command.hpp"
 #include "launch/run_options.hpp"
 #include "models/weights.hpp"
+#include "trainer/build_model.hpp"
 #include "trainer/checkpoint.hpp"
 #include "trainer/evaluate_model.hpp"
 
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 namespace triphase::launch {
 namespace {
@@ -95,18 +97,28 @@ Action prepare_merge(const Arguments& arguments, dist::Runtime& runtime) {
   };
 }
 
+/// The configuration under which a checkpoint's adapters were trained: it alone says what trained beside them.
+trainer::RunConfig adapted_run(const std::string& checkpoint) {
+  const std::optional<fs::path> folder = trainer::resolve_checkpoint(checkpoint);
+  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput, folder.has_value(), "'", checkpoint,
+                      "' is neither a checkpoint nor a run folder. Give one that triphase train wrote.");
+  trainer::RunConfig trained = trainer::checkpoint_config(*folder);
+  TRIPHASE_CHECK(ConfigError, trained.adapt.method == "peft", "'", folder->string(),
+                 "' was trained with adapt.method '", trained.adapt.method,
+                 "': it has no adapters to export. Use triphase weights merge for its weights.");
+  return trained;
+}
+
 Action prepare_export(const Arguments& arguments, dist::Runtime& runtime) {
   const trainer::RunConfig config = config_from(arguments, runtime);
-  TRIPHASE_CHECK(ConfigError, config.adapt.method == "peft",
-                 "adapt.method is '", config.adapt.method,
-                 "': such a run has no adapters to export. Use triphase weights merge for its weights.");
   const std::string checkpoint = arguments.text("checkpoint");
   const fs::path out = arguments.text("out");
   const bool first = runtime.rank() == 0;
   return [=] {
     if (!first) return ExitCode::kDone;
+    const trainer::RunConfig trained = adapted_run(checkpoint);
     models::TwoTower model = load_checkpoint(config, checkpoint);
-    models::write_peft_folder(out, model, models::plan_adapters(model, config.adapt));
+    models::write_peft_folder(out, model, trainer::peft_folder_plan(model, trained));
     std::printf("%s\n", out.c_str());
     return ExitCode::kDone;
   };

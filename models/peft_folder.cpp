@@ -216,6 +216,11 @@ void write_peft_folder(const std::filesystem::path& folder, TwoTower& model,
   write_json(folder / kConfigName, peft_config_json(config));
 }
 
+bool is_peft_folder(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(path / kConfigName, ignored);
+}
+
 void read_peft_folder(const std::filesystem::path& path, TwoTower& model) {
   const Folder folder = read_folder(path);
   const std::vector<ModuleEntry> modules = list_modules(*model);

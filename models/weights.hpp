@@ -54,6 +54,8 @@ void load_weights(TwoTower& model, const std::string& weights, std::uint64_t see
 /// the adapters (heads, norms) is saved as peft's modules_to_save; the log-scale, for which peft has no
 /// place, as the metadata entry "logit_scale".
 void write_peft_folder(const std::filesystem::path& folder, TwoTower& model, const AdapterPlan& plan);
+/// A folder with adapter_config.json, as Triphase and Python peft write it.
+[[nodiscard]] bool is_peft_folder(const std::filesystem::path& path);
 /// Adapts the model as the folder says and loads the factors, and the saved modules and log-scale if there
 /// are any. A model that has adapters already must have just these. @throws CheckpointError
 void read_peft_folder(const std::filesystem::path& folder, TwoTower& model);

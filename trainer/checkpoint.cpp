@@ -10,7 +10,6 @@
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "base/json.hpp"
-#include "models/adapter_plan.hpp"
 #include "models/weights.hpp"
 #include "trainer/checkpoint_files.hpp"
 #include "trainer/optim/optimizer.hpp"
@@ -186,8 +185,7 @@ fs::path write_checkpoint(const fs::path& checkpoints_dir, models::TwoTower& mod
     write_json(inside / names[2], state_json(state, config, hash_unsaved(model, config)));
     write_file_atomically(inside / names[3], config.resolved_toml);
     if (config.adapt.method == "peft" && !models::adapter_state(model).empty()) {
-      models::write_peft_folder(inside / "adapter", model,
-                                models::plan_adapters(model, config.adapt));
+      models::write_peft_folder(inside / "adapter", model, peft_folder_plan(model, config));
       fsync_path(inside / "adapter");
       names.insert(names.end(),
                    {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"});
@@ -195,6 +193,12 @@ fs::path write_checkpoint(const fs::path& checkpoints_dir, models::TwoTower& mod
     return names;
   });
   return folder;
+}
+
+models::AdapterPlan peft_folder_plan(models::TwoTower& model, const RunConfig& config) {
+  models::AdaptOptions parts = config.adapt;
+  if (config.model.batch_norm == "local") parts.train_batch_norms = true;
+  return models::plan_adapters(model, parts);
 }
 
 RunConfig checkpoint_config(const fs::path& folder) {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "models/two_tower.hpp"
+#include "models/adapter_plan.hpp"
 #include "trainer/run_config.hpp"
 
 namespace triphase::trainer {
@@ -64,6 +64,11 @@ void prune_checkpoints(const std::filesystem::path& checkpoints_dir, std::int64_
 
 /// Points checkpoints/best at one of the checkpoints, atomically. @throws IoError
 void mark_best_checkpoint(const std::filesystem::path& checkpoints_dir, const std::string& name);
+
+/// What a peft folder of a run holds: what its configuration trains, and norms whose statistics
+/// move, as peft carries a module whole or not at all. @param model adapted by that run
+[[nodiscard]] models::AdapterPlan peft_folder_plan(models::TwoTower& model,
+                                                   const RunConfig& config);
 
 /// "step_00001000".
 [[nodiscard]] std::string checkpoint_name(std::int64_t step);

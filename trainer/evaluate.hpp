@@ -52,9 +52,9 @@ struct EmbeddingTable {
                                   const RunConfig& config, const std::string& split,
                                   dist::ProcessGroup& group, bool show_progress);
 
-/// `triphase evaluate`: builds the model, loads `checkpoint` (a checkpoint folder, a run folder's
-/// best one, a weights file, or "" for config.model.weights as it is), evaluates, and writes `out`
-/// (default: <run_dir>/evaluation/<split>.json). Collective over runtime.world().
+/// `triphase evaluate`: builds the model, loads `checkpoint` (see load_model_for_evaluation),
+/// evaluates, and writes `out` (default: <run_dir>/evaluation/<split>.json). Collective over
+/// runtime.world().
 Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                   const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/evaluate_model.hpp"
 
+#include "models/weights.hpp"
 #include "trainer/build_model.hpp"
 #include "trainer/checkpoint.hpp"
 
@@ -8,6 +9,12 @@
 
 namespace triphase::trainer {
 namespace {
+
+/// The folder's own name, also where its path ends with a slash.
+std::string folder_name(const std::filesystem::path& folder) {
+  const auto path = std::filesystem::absolute(folder).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
 
 /// Last part of the run's folder and of the checkpoint: tells it apart without the user's folders.
 std::string checkpoint_id(const std::filesystem::path& folder) {
@@ -21,7 +28,12 @@ LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string
   LoadedModel loaded;
   RunConfig base = config;
   const auto folder = checkpoint.empty() ? std::nullopt : resolve_checkpoint(checkpoint);
-  if (!folder) {
+  if (!folder && models::is_peft_folder(checkpoint)) {
+    loaded.model = build_base_model(base);
+    models::read_peft_folder(checkpoint, loaded.model);
+    loaded.checkpoint = folder_name(checkpoint);
+    loaded.adapt_method = "peft";
+  } else if (!folder) {
     if (!checkpoint.empty()) base.model.weights = checkpoint;
     loaded.checkpoint = base.model.weights;
     loaded.model = build_base_model(base);

@@ -12,15 +12,17 @@ namespace triphase::trainer {
 struct LoadedModel {
   models::TwoTower model{nullptr};
   std::string
-      checkpoint;  ///< "step_00001000" of the run's folder, a weights path, or model.weights
-  std::string adapt_method;  ///< of the checkpoint; "" without one
+      checkpoint;  ///< "run/step_00001000", a peft folder's name, a weights path, or model.weights
+  std::string adapt_method;  ///< of the checkpoint or peft folder; "" without one
   std::int64_t step = -1;    ///< of the checkpoint; -1 without one
 };
 
-/// The model of `checkpoint`: a checkpoint folder, a run folder (its best checkpoint), a weights
-/// file or folder, or "" for model.weights as it is. The base under a PEFT checkpoint is
-/// config.model.weights ("random": drawn from the checkpoint's seed) and is checked by hash. In
-/// config.precision, evaluation mode. Purely local.
+/// The model of `checkpoint`: a checkpoint folder, a run folder (its best checkpoint), a peft
+/// folder, a weights file or folder, or "" for model.weights as it is. The base under a PEFT
+/// checkpoint is config.model.weights ("random": drawn from the checkpoint's seed) and is checked
+/// by hash. Under a peft folder it is the same ("random": drawn from config.run.seed) and cannot be
+/// checked, for such a folder does not say what it was made on. In config.precision, evaluation
+/// mode. Purely local.
 /// @throws ConfigError, CheckpointError (66 when it is not there)
 [[nodiscard]] LoadedModel load_model_for_evaluation(const RunConfig& config,
                                                     const std::string& checkpoint);

@@ -3,7 +3,7 @@
 triphase_add_test(data_text
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/tokenizer_test.cpp ${CMAKE_CURRENT_LIST_DIR}/epoch_plan_test.cpp
           ${CMAKE_CURRENT_LIST_DIR}/phantom_test.cpp ${CMAKE_CURRENT_LIST_DIR}/text_pattern_test.cpp
-  LABELS shared
+  SHARED Tokenizer.AgreesWithTheReferenceOnRobertasVocabulary
   LIBS triphase::data)
 triphase_add_test(data_loader
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/augment_test.cpp ${CMAKE_CURRENT_LIST_DIR}/batch_loader_test.cpp

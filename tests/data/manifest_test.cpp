@@ -96,12 +96,25 @@ TEST(Manifest, EveryFaultNamesFileAndLine) {
   expect_refused(header + good + "b,q,s,train,,r,1,0,x\n", {"line 3", "image is empty"});
   expect_refused(header + good + "a,q,s,train,b.nii,r,1,0,x\n", {"line 3", "'a'", "line 2"});
   expect_refused(header + good + "b,p,s,test,b.nii,r,1,0,x\n",
-                 {"line 3", "patient 'p'", "'test'", "'train'", "line 2"});
+                 {"line 3", "'b'", "'test'", "'train'", "line 2", "'a'"});
   expect_refused(header + good + "b,q,s,train,b.nii,\"r,1,0,x\n", {"line 3", "not closed"});
   expect_refused(header + good + "b,q,s,train,b.nii,\"r\"r,1,0,x\n", {"line 3", "closing quote"});
   expect_refused(header + good + "b,q,s,train,b.nii,\xC3(,1,0,x\n", {"line 3", "not UTF-8"});
   expect_refused(header + good + std::string("b,q,s,train,b.nii,r\0,1,0,x\n", 26),
                  {"line 3", "zero byte"});
+}
+
+TEST(Manifest, NoFaultNamesAPatient) {
+  for (const char* fault :
+       {"b,Jane-Doe,s,test,b.nii,r,1,0,x\n", "a,Jane-Doe,s,train,b.nii,r,1,0,x\n",
+        "b,Jane-Doe,s,train,b.nii,r,2,0,x\n", "b,Jane-Doe,s,train\n"}) {
+    try {
+      (void)manifest_of(std::string(kHeader) + "a,Jane-Doe,s,train,a.nii,r,1,0,x\n" + fault);
+      ADD_FAILURE() << "nothing was thrown for " << fault;
+    } catch (const DataError& error) {
+      EXPECT_EQ(std::string(error.what()).find("Jane"), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST(Manifest, AMissingManifestOrImageIsAMissingInput) {

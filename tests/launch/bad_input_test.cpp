@@ -136,7 +136,9 @@ TEST(BadInput, PatientInTwoSplitsIsRefused) {
   copy.replace(copy.find("," + cohort.field(2, 3) + ","), cohort.field(2, 3).size() + 2, "," + other + ",");
   copy.replace(0, cohort.field(2, 0).size(), "another-id");
   cohort.append(copy);
-  expect_outcome(cohort.build(), 65, {"manifest.csv", cohort.field(2, 1), other});
+  const CommandResult result = cohort.build();
+  expect_outcome(result, 65, {"manifest.csv", "another-id", cohort.field(2, 0), "line 2", other});
+  EXPECT_EQ(result.output.find(cohort.field(2, 1)), std::string::npos) << "a patient is named: " << result.output;
 }
 
 TEST(BadInput, EmptySplitNamesThoseThereAre) {
@@ -241,6 +243,69 @@ TEST(BadInput, OutputFolderThatCannotBeMadeIs73) {
   write_text(folder / "file", "");
   const fs::path file = write_run_file(folder.path(), "run", {{"run.output_dir", "\"" + (folder / "file/runs").string() + "\""}});
   expect_outcome(train(file, 2), 73, {"file/runs"});
+}
+
+/// A run of one step, and every command that writes, told to write below `place`.
+class Writers {
+ public:
+  Writers() : run_file_(write_run_file(folder_.path(), "run", {{"schedule.max_steps", "1"}, {"adapt.method", "\"peft\""}})) {
+    expect_outcome(train(run_file_), 0, {});
+  }
+  [[nodiscard]] fs::path path(const std::string& name) const { return folder_ / name; }
+  [[nodiscard]] std::vector<std::string> commands(const fs::path& place) const {
+    const std::string run = (folder_ / "runs/run").string();
+    const std::string model = " --quiet --config " + run_file_.string() + " --checkpoint " + run;
+    const auto out = [&](const char* name) { return " --out " + (place / name).string(); };
+    return {"phantom --quiet --size tiny --patients 6" + out("cohort"),
+            "cache build --quiet --preset phantom --manifest " + tiny_cohort().manifest().string() + out("cache"),
+            "train --quiet --config " + run_file_.string() + " --set 'run.output_dir=\"" + (place / "runs").string() + "\"'",
+            "evaluate" + model + out("scores.json"),
+            "embed" + model + " --split test" + out("rows.h5"),
+            "report " + run + out("page.html"),
+            "weights convert " + (last_checkpoint(run) / "model.safetensors").string() + out("copy.safetensors"),
+            "weights merge" + model + out("merged.safetensors"),
+            "weights export" + model + out("adapter")};
+  }
+
+ private:
+  TemporaryFolder folder_;
+  fs::path run_file_;
+};
+
+TEST(BadInput, AFileWhereAFolderBelongsIs73ForEveryCommandThatWrites) {
+  const Writers writers;
+  write_text(writers.path("file"), "kept");
+  for (const std::string& command : writers.commands(writers.path("file"))) {
+    SCOPED_TRACE(command);
+    expect_outcome(triphase(command), 73, {writers.path("file").string()});
+  }
+  EXPECT_EQ(read_text(writers.path("file")), "kept");
+}
+
+/// What to put before a command so that permissions bind it: root is let off by capabilities.
+std::string bound_by_permissions(const fs::path& locked) {
+  const std::string without_override = "setpriv --bounding-set=-dac_override,-dac_read_search ";
+  const std::string attempt = "touch " + (locked / "attempt").string();
+  if (run_command(attempt).exit_code != 0) return "";
+  fs::remove(locked / "attempt");
+  EXPECT_NE(run_command(without_override + attempt).exit_code, 0) << "nothing keeps this user out of a locked folder";
+  return without_override;
+}
+
+TEST(BadInput, AFolderWithoutWritePermissionIs77ForEveryCommandThatWrites) {
+  const Writers writers;
+  const fs::path locked = writers.path("locked");
+  fs::create_directory(locked);
+  fs::permissions(locked, fs::perms::owner_read | fs::perms::owner_exec);
+  const std::string prefix = bound_by_permissions(locked);
+  const std::string program = program_path().string() + " ";
+  for (const std::string& command : writers.commands(locked)) {
+    SCOPED_TRACE(command);
+    expect_outcome(run_command(prefix + program + command), 77, {locked.string()});
+    if (command.starts_with("train"))
+      expect_outcome(run_command(prefix + "mpirun -np 2 " + program + command), 77, {locked.string()});
+  }
+  EXPECT_TRUE(fs::is_empty(locked));
 }
 
 TEST(BadInput, AFinishedRunIsNotOverwritten) {

@@ -4,6 +4,7 @@
 #include "tests/launch/program_fixture.hpp"
 
 #include <cmath>
+#include <limits>
 
 namespace triphase::test {
 namespace {
@@ -19,6 +20,29 @@ std::vector<double> losses(const fs::path& run_dir) {
   for (const Json& line : read_metrics(run_dir))
     if (line.contains("loss")) values.push_back(line.at("loss").get<double>());
   return values;
+}
+
+/// Embeds the test split with a run file and a checkpoint of any form ("": model.weights).
+void embed(const fs::path& run_file, const fs::path& checkpoint, const fs::path& out) {
+  expect_outcome(triphase("embed --quiet --split test --config " + run_file.string() +
+                          (checkpoint.empty() ? "" : " --checkpoint " + checkpoint.string()) + " --out " + out.string()),
+                 0, {});
+}
+
+/// Over all elements of `/image` or `/text` of two embedding files; infinite when their shapes differ.
+double largest_difference(const fs::path& a, const fs::path& b, const std::string& side) {
+  const EmbeddingRows one = read_rows(a, side);
+  const EmbeddingRows two = read_rows(b, side);
+  if (one.shape != two.shape || one.values.empty()) return std::numeric_limits<double>::infinity();
+  double largest = 0;
+  for (std::size_t i = 0; i < one.values.size(); ++i)
+    largest = std::max(largest, std::abs(static_cast<double>(one.values[i] - two.values[i])));
+  return largest;
+}
+
+void expect_same_rows(const fs::path& a, const fs::path& b) {
+  for (const std::string side : {"image", "text"})
+    EXPECT_LT(largest_difference(a, b, side), 1e-5) << side << " of " << a << " and " << b;  // unit rows, float32
 }
 
 struct RankCase {
@@ -94,34 +118,66 @@ TEST(MainJob, PretrainAdaptEvaluateReport) {
   // Adapters only: fewer bytes are reduced than with every weight.
   EXPECT_LT(read_metrics(folder / "runs/peft")[0].at("bytes_reduced").get<std::int64_t>(),
             read_metrics(folder / "runs/full")[0].at("bytes_reduced").get<std::int64_t>() / 10);
-  // The exported adapter folder and the merged weights come from the same checkpoint.
+  // Three ways from one checkpoint to its outputs: the checkpoint, the merged weights, the exported folder on the base.
   const std::string peft_run = " --config " + (folder / "peft.toml").string() + " --checkpoint " + (folder / "runs/peft").string();
   expect_outcome(triphase("weights export" + peft_run + " --out " + (folder / "adapter").string()), 0, {});
-  EXPECT_TRUE(fs::exists(folder / "adapter/adapter_config.json"));
   expect_outcome(triphase("weights merge" + peft_run + " --out " + (folder / "merged.safetensors").string()), 0, {});
-  const auto embed = [&](const std::string& run, const std::string& more, const std::string& out) {
-    return triphase("embed --quiet --split test --config " + (folder / run).string() + more + " --out " + (folder / out).string());
-  };
-  expect_outcome(embed("peft.toml", " --checkpoint " + (folder / "runs/peft").string(), "two_path.h5"), 0, {});
-  expect_outcome(embed("before.toml", " --set model.weights=" + (folder / "merged.safetensors").string(), "merged.h5"), 0, {});
-  expect_outcome(embed("before.toml", "", "base.h5"), 0, {});
-  for (const std::string side : {"image", "text"}) {
-    const EmbeddingRows two_path = read_rows(folder / "two_path.h5", side);
-    const EmbeddingRows merged = read_rows(folder / "merged.h5", side);
-    const EmbeddingRows base = read_rows(folder / "base.h5", side);
-    ASSERT_EQ(two_path.shape, merged.shape);
-    double largest = 0;
-    double moved = 0;
-    for (std::size_t i = 0; i < two_path.values.size(); ++i) {
-      largest = std::max(largest, std::abs(static_cast<double>(two_path.values[i] - merged.values[i])));
-      moved = std::max(moved, std::abs(static_cast<double>(two_path.values[i] - base.values[i])));
-    }
-    EXPECT_LT(largest, 1e-5) << side;  // unit rows, float32
-    EXPECT_GT(moved, 1e-3) << side;    // the adapters do something
-  }
+  embed(folder / "peft.toml", folder / "runs/peft", folder / "two_path.h5");
+  embed(before, folder / "merged.safetensors", folder / "merged.h5");
+  embed(before, folder / "adapter/", folder / "adapter.h5");
+  embed(before, "", folder / "base.h5");
+  expect_same_rows(folder / "merged.h5", folder / "two_path.h5");
+  expect_same_rows(folder / "merged.h5", folder / "adapter.h5");
+  EXPECT_GT(largest_difference(folder / "merged.h5", folder / "base.h5", "image"), 1e-3);  // the adapters do something
+  EXPECT_GT(largest_difference(folder / "merged.h5", folder / "base.h5", "text"), 1e-3);
+  const std::string scores = (folder / "adapter.json").string();
+  expect_outcome(triphase("evaluate --quiet --config " + before.string() + " --checkpoint " + (folder / "adapter").string() +
+                          " --out " + scores, 2), 0, {"hcc"});
+  EXPECT_EQ(read_json(scores).at("model").at("checkpoint"), "adapter");
+  EXPECT_EQ(read_json(scores).at("model").at("adapt_method"), "peft");
   expect_outcome(triphase("weights show " + (folder / "merged.safetensors").string()), 0, {"encode_image.i3_resnet.conv1.weight"});
   expect_outcome(triphase("cache verify --quiet " + tiny_cohort().cache().string()), 0, {"every hash is right"});
   expect_outcome(triphase("cache show " + tiny_cohort().cache().string()), 0, {"target", "train", "hcc"});
+}
+
+TEST(MainJob, AnExportHoldsWhateverTheCheckpointTrained) {
+  const TemporaryFolder folder;
+  const std::map<std::string, std::string> adapters{{"adapt.method", "\"peft\""}, {"schedule.max_steps", "3"}};
+  auto heads_too = adapters;
+  heads_too["adapt.train_heads"] = "true";
+  heads_too["model.batch_norm"] = "\"local\"";  // running statistics move
+  heads_too["optimizer.lr"] = "3e-2";
+  expect_outcome(train(write_run_file(folder.path(), "trained", heads_too), 2), 0, {});
+  // The file given says nothing of heads or statistics: the checkpoint's own configuration does.
+  const fs::path plain = write_run_file(folder.path(), "plain", adapters);
+  const fs::path run = folder / "runs/trained";
+  expect_outcome(triphase("weights export --config " + plain.string() + " --checkpoint " + run.string() + " --out " +
+                          (folder / "adapter").string()), 0, {});
+  const std::string saved = read_json(folder / "adapter/adapter_config.json").at("modules_to_save").dump();
+  for (const char* module : {"contrastive_head", "linear_layer", "bn1"})
+    EXPECT_NE(saved.find(module), std::string::npos) << module << " is not in " << saved;
+  embed(plain, run, folder / "checkpoint.h5");
+  embed(plain, folder / "adapter", folder / "adapter.h5");
+  embed(plain, last_checkpoint(run) / "adapter", folder / "beside.h5");
+  expect_same_rows(folder / "checkpoint.h5", folder / "adapter.h5");
+  expect_same_rows(folder / "checkpoint.h5", folder / "beside.h5");
+  // What has no adapters is not exported.
+  expect_outcome(train(write_run_file(folder.path(), "full", {{"schedule.max_steps", "1"}}), 1), 0, {});
+  expect_outcome(triphase("weights export --config " + plain.string() + " --checkpoint " + (folder / "runs/full").string() +
+                          " --out " + (folder / "none").string()), 64, {"'full'", "weights merge"});
+  expect_outcome(triphase("weights export --config " + plain.string() + " --checkpoint " + (folder / "gone").string() +
+                          " --out " + (folder / "none").string()), 66, {"gone"});
+}
+
+TEST(MainJob, AReportOfOneRunLiesInItsFolder) {
+  const TemporaryFolder folder;
+  expect_outcome(train(write_run_file(folder.path(), "run", {{"schedule.max_steps", "1"}}), 1), 0, {});
+  const std::string run = (folder / "runs/run").string();
+  expect_outcome(triphase("report " + run), 0, {run + "/report.html"});
+  EXPECT_NE(read_text(run + "/report.html").find("<svg"), std::string::npos);
+  EXPECT_TRUE(read_json(run + "/report.json").contains("runs"));
+  expect_outcome(triphase("report " + run), 0, {});  // its own page is no part of the run
+  expect_outcome(triphase("report " + run + " " + run), 64, {"--out", "2 run folders"});
 }
 
 TEST(MainJob, ABuildRunAgainDoesNothing) {

@@ -2,7 +2,8 @@
 """Towers: weights, inputs, outputs and gradients of two small models of Merlin's architecture.
 
 Writes towers/<model>_weights.safetensors (exactly the state_dict), towers/<model>_cases.safetensors (inputs and
-outputs) and towers/merlin_tiny_gradients.safetensors. See small_merlin.py for what is Merlin's own code.
+outputs) and towers/merlin_tiny_gradients.safetensors; of merlin_small, whose weights and volumes follow from a rule,
+towers/merlin_small_cases.safetensors alone. See small_merlin.py for what is Merlin's own code.
 Outputs ending in .f32 come from the model as it stands in float32, those ending in .f64 from the same weights in
 float64 (softmax in float64 too). The script also checks the text tower against plain banded attention.
 """
@@ -14,7 +15,8 @@ import numpy
 import torch
 
 from golden_io import record, save_tensors
-from small_merlin import MERLIN_ODD, MERLIN_TINY, normalised, seeded_tokens, small_merlin, wide_softmax
+from small_merlin import (MERLIN_ODD, MERLIN_SMALL, MERLIN_TINY, keyed_uniform, normalised, ruled_merlin, seeded_tokens,
+                          small_merlin, wide_softmax)
 
 PACKAGES = ["torch", "torchvision", "transformers", "merlin-vlm", "numpy"]
 
@@ -126,6 +128,31 @@ def write_model(name, sizes, seed, volume_shapes, token_cases):
     return wide, inputs, about
 
 
+def write_ruled(name, sizes, seed, volume_shapes, token_cases):
+    """Outputs of a model whose weights and volumes are drawn by a rule that the test repeats."""
+    model, wide = ruled_merlin(sizes, seed), ruled_merlin(sizes, seed).double()
+    random = numpy.random.default_rng(seed + 1000)
+    tensors = {}
+    for place, (case, shape) in enumerate(volume_shapes.items()):
+        volumes = torch.from_numpy(keyed_uniform([seed, 1_000_000 + place], shape).astype(numpy.float32))
+        for suffix, network, x in (("f32", model, volumes), ("f64", wide, volumes.double())):
+            outputs = image_outputs(network, x)
+            tensors |= {f"{case}.{k}.{suffix}": v for k, v in outputs.items() if not k.startswith("stage.")}
+    for case, (lengths, padded) in token_cases.items():
+        tokens, mask = seeded_tokens(random, sizes.vocabulary_size, lengths, padded)
+        tensors[f"{case}.tokens"], tensors[f"{case}.mask"] = tokens, mask
+        for suffix, network in (("f32", model), ("f64", wide)):
+            with wide_softmax():
+                outputs = text_outputs(network, tokens, mask)
+            tensors |= {f"{case}.{k}.{suffix}": outputs[k] for k in ("cls", "projection", "embedding")}
+        error = (plain_text_cls(model, tokens, mask) - tensors[f"{case}.cls.f64"]).abs().max().item()
+        print(f"{name} {case}: plain banded attention differs by {error:.1e}")
+        assert error < 1e-12
+    save_tensors(f"towers/{name}_cases", tensors, record(__file__, PACKAGES, {
+        "model": name, "sizes": dataclasses.asdict(sizes), "seed": seed, "mode": "eval", "pad_id": 1,
+        "layer_norm_eps": 1e-5, "volume_shapes": volume_shapes, "weights": "ruled_merlin() of small_merlin.py"}))
+
+
 def write_gradients(name, wide, volumes, tokens, mask, about):
     """Gradients of the summed symmetric InfoNCE in float64, eval mode, stored as float32."""
     wide.zero_grad()
@@ -155,6 +182,9 @@ def main():
     # "image_deep": layer4 is 2x2x2, so that strides, padding and pooling of the last stage matter.
     write_model("merlin_odd", MERLIN_ODD, 12, {"image": (2, 1, 21, 18, 15), "image_deep": (1, 1, 34, 33, 20)},
                 {"text": ([9, 4], 9), "text_long": ([32, 29], 32)})
+    # The phantom cohort's volumes and reports; and the longest text that the window takes.
+    write_ruled("merlin_small", MERLIN_SMALL, 13, {"image": (2, 1, 56, 40, 32)},
+                {"text": ([61, 33, 7], 61), "text_full": ([512], 512)})
 
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ class Sizes:
 MERLIN_TINY = Sizes(blocks=(1, 1, 1, 1))
 MERLIN_ODD = Sizes(blocks=(1, 2, 1, 1), embedding_size=12, num_phenotypes=5, vocabulary_size=40, hidden_size=24,
                    num_layers=1, num_heads=3, intermediate_size=40, attention_window=16, max_positions=34)
+# As the program's preset of this name.
+MERLIN_SMALL = Sizes(blocks=(1, 1, 1, 1), base_width=16, embedding_size=64, vocabulary_size=1024, hidden_size=96,
+                     num_layers=2, num_heads=4, intermediate_size=192, attention_window=512, max_positions=514)
 
 
 class NarrowResNet(ResNet):
@@ -141,6 +144,67 @@ def small_merlin(sizes, seed):
         random = numpy.random.default_rng([seed, place])
         value = numpy.asarray(drawn_weight(name, tuple(state[name].shape), random))
         state[name] = torch.tensor(value).to(state[name].dtype).reshape(state[name].shape)
+    model.load_state_dict(state, strict=True)
+    return model
+
+
+def keyed_bits(key, count):
+    """The first numbers of base/random.hpp's KeyedRandom under this key: 64-bit words of SplitMix64."""
+    gamma, mask = 0x9E3779B97F4A7C15, 2**64 - 1
+
+    def mixed(x):
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & mask
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB & mask
+        return x ^ (x >> 31)
+
+    state = 0x243F6A8885A308D3
+    for part in key:
+        state = mixed((state ^ mixed(part + gamma & mask)) + gamma & mask)
+    with numpy.errstate(over="ignore"):
+        x = numpy.uint64(state) + numpy.arange(1, count + 1, dtype=numpy.uint64) * numpy.uint64(gamma)
+        x = (x ^ (x >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+        return x ^ (x >> numpy.uint64(31))
+
+
+def keyed_uniform(key, shape):
+    """KeyedRandom::uniform() for each element in row-major order: [0, 1), the same doubles in both languages."""
+    count = int(numpy.prod(shape))
+    return ((keyed_bits(key, count) >> numpy.uint64(11)).astype(numpy.float64) * 2.0**-53).reshape(shape)
+
+
+def ruled_range(name, shape):
+    """Bounds of a weight's uniform draw by the rule that tests/models/towers_golden_test.cpp repeats."""
+    last = name.rsplit(".", 1)[-1]
+    if last == "running_mean":
+        return -0.4, 0.4
+    if last == "running_var":
+        return 0.5, 2.0
+    if last == "bias":
+        return -0.2, 0.2
+    if len(shape) == 1:
+        return 0.5, 1.5
+    if "embeddings" in name:
+        return -1.2, 1.2
+    bound = 2.4 / numpy.sqrt(float(numpy.prod(shape[1:])))
+    return -bound, bound
+
+
+def ruled_merlin(sizes, seed):
+    """As small_merlin(), but with weights that C++ can draw as well, so that no file has to hold them: uniform by
+    ruled_range(), keyed by the seed and the weight's place in the sorted list of names."""
+    model = SmallMerlin(sizes).eval()
+    state = model.state_dict()
+    for place, name in enumerate(sorted(state)):
+        shape = tuple(state[name].shape)
+        if name == "logit_scale":
+            value = numpy.float64(2.0)
+        elif name.endswith("num_batches_tracked"):
+            value = numpy.int64(7)
+        else:
+            low, high = ruled_range(name, shape)
+            value = low + (high - low) * keyed_uniform([seed, place], shape)
+        state[name] = torch.tensor(value).to(state[name].dtype).reshape(shape)
     model.load_state_dict(state, strict=True)
     return model
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "base/random.hpp"
 #include "tests/support/test_support.hpp"
 #include "trainer/evaluate_finding.hpp"
@@ -103,6 +105,33 @@ TEST(ScoreLinearProbe, IsFittedOnTrainAndTunedOnValidationAlone) {
   EXPECT_NEAR(turned.at("auc").get<double>(), 1 - json.at("auc").get<double>(), 1e-12);
   EXPECT_EQ(turned.at("c"), json.at("c"));
   EXPECT_EQ(turned.at("threshold"), json.at("threshold"));
+}
+
+TEST(ScoreLinearProbe, TakesTheSmallestCOfTheBestValidationAuc) {
+  std::set<double> chosen;
+  bool had_equals = false;
+  for (std::uint64_t seed = 0; seed < 12; ++seed) {
+    const ProbeSplit train = draw("train", 3 * seed + 1, 24);
+    const ProbeSplit validation = draw("validation", 3 * seed + 2, seed % 2 == 0 ? 12 : 60);
+    const ProbeSplit test = draw("test", 3 * seed + 3, 40);
+    double best_c = 0;
+    double best_auc = -1;
+    for (const double c : {10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4}) {
+      const LinearProbe probe =
+          fit_linear_probe(train.features, kFeatures, train.samples.labels, c);
+      const double auc =
+          roc_auc(probe_scores(probe, validation.features, kFeatures), validation.samples.labels);
+      had_equals = had_equals || auc == best_auc;
+      if (auc < best_auc) continue;
+      best_auc = auc;
+      best_c = c;
+    }
+    const Json json = score_linear_probe(train, validation, test, kFeatures, options());
+    EXPECT_EQ(json.at("c"), best_c) << seed;
+    chosen.insert(best_c);
+  }
+  EXPECT_GT(chosen.size(), 1U);  // the cohorts do not all want the same one
+  EXPECT_TRUE(had_equals);
 }
 
 TEST(ScoreLinearProbe, SaysWhyThereIsNone) {
