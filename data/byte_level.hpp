@@ -4,7 +4,7 @@
 #include <array>
 #include <string>
 
-#include "data/text_pattern.hpp"
+#include "base/text_pattern.hpp"
 
 namespace triphase::data {
 

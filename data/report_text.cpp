@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "base/error.hpp"
+#include "base/text_pattern.hpp"
 #include "data/lower_case_table.hpp"
-#include "data/text_pattern.hpp"
 #include "data/tokenizer.hpp"
 #include "data/utf8.hpp"
 

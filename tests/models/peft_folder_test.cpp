@@ -187,6 +187,12 @@ TEST(PeftFolder, VariantsThatAreNotComputedAreRefused) {
   expect_config_refused("use_rslora", 1, {"use_rslora"});
   expect_config_refused("rank_pattern", {1}, {"rank_pattern"});
   expect_config_refused("rank_pattern", {{"(", 2}}, {"regular expression"});
+  expect_config_refused("rank_pattern", {{"(a+)+$|" + std::string(1 << 20, 'a'), 2}},
+                        {"1048592 bytes", "rank_pattern"});
+  expect_config_refused("alpha_pattern", {{"([a-z_.0-9]+)+[!?]", 2}}, {"alpha_pattern", "simpler"});
+  Json many = Json::object();
+  for (int i = 0; i < 1001; ++i) many["[a-z]" + std::to_string(i)] = 2;
+  expect_config_refused("rank_pattern", many, {"1001 regular expressions"});
   expect_config_refused("target_modules", nullptr, {"target_modules"});
   expect_config_refused("target_modules", {"key"}, {"no factors for", "key"});
   expect_config_refused("target_modules", {1}, {"target_modules"});

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <regex>
+
+#include "base/text_pattern.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -30,18 +31,22 @@ void read_fraction(ConfigReader& reader, const std::string& path, double& value)
     throw reader.error(path, str("must be in [0, 1), is ", value, "."));
 }
 
+void check_expression(const ConfigReader& reader, const std::string& path,
+                      const std::string& target) {
+  try {
+    const TextPattern expression(target, PatternOrigin::kGiven);
+  } catch (const ConfigError& error) {
+    throw reader.error(path, error.message());
+  }
+}
+
 void read_targets(ConfigReader& reader, const std::string& path,
                   std::vector<std::string>& targets) {
   reader.read(path, targets);
   for (const std::string& target : targets) {
     if (target.empty())
       throw reader.error(path, "holds an empty name. Name a module or drop the entry.");
-    try {
-      const std::regex expression(target);
-    } catch (const std::regex_error& error) {
-      throw reader.error(
-          path, str("holds '", target, "', which is no regular expression (", error.what(), ")."));
-    }
+    check_expression(reader, path, target);
   }
 }
 
