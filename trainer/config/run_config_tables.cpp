@@ -2,7 +2,9 @@
 #include "trainer/config/run_config_tables.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
+#include <type_traits>
 
 #include "base/text_pattern.hpp"
 
@@ -10,6 +12,9 @@ namespace triphase::trainer {
 namespace {
 
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 40;
+constexpr std::int64_t kMaxRank = 4096;
+constexpr double kMinAlpha = 1e-6;
+constexpr double kMaxAlpha = 1e6;
 
 template <class T>
 void check_range(const ConfigReader& reader, const std::string& path, T value, T low, T high) {
@@ -50,13 +55,39 @@ void read_targets(ConfigReader& reader, const std::string& path,
   }
 }
 
+/// Reads "pattern=value" entries. The last '=' divides: a pattern may hold others.
+template <class Value>
+void read_patterns(ConfigReader& reader, const std::string& path, Value low, Value high,
+                   std::vector<std::pair<std::string, Value>>& patterns) {
+  std::vector<std::string> entries;
+  if (!reader.read(path, entries)) return;
+  patterns.clear();
+  for (const std::string& entry : entries) {
+    const std::size_t divider = entry.rfind('=');
+    const std::string pattern = entry.substr(0, std::min(divider, entry.size()));
+    if (divider == std::string::npos || pattern.empty())
+      throw reader.error(path, str("holds '", entry, "', expected \"pattern=value\"."));
+    check_expression(reader, path, pattern);
+    Value value{};
+    const char* end = entry.data() + entry.size();
+    const auto parsed = std::from_chars(entry.data() + divider + 1, end, value);
+    if (parsed.ec != std::errc() || parsed.ptr != end || !(value >= low && value <= high))
+      throw reader.error(path, str("holds '", entry, "', whose value is no ",
+                                   std::is_integral_v<Value> ? "whole " : "", "number in [", low,
+                                   ", ", high, "]."));
+    patterns.emplace_back(pattern, value);
+  }
+}
+
 void read_tower(ConfigReader& reader, const std::string& table,
                 models::TowerAdapterOptions& tower) {
-  read_range(reader, table + ".rank", tower.rank, 0, 4096);
-  read_positive(reader, table + ".alpha", tower.alpha, 1e6);
+  read_range(reader, table + ".rank", tower.rank, 0, kMaxRank);
+  read_positive(reader, table + ".alpha", tower.alpha, kMaxAlpha);
   read_fraction(reader, table + ".dropout", tower.dropout);
   reader.read(table + ".rslora", tower.rslora);
   read_targets(reader, table + ".targets", tower.targets);
+  read_patterns(reader, table + ".rank_pattern", std::int64_t{1}, kMaxRank, tower.rank_pattern);
+  read_patterns(reader, table + ".alpha_pattern", kMinAlpha, kMaxAlpha, tower.alpha_pattern);
   if (tower.rank > 0 && tower.targets.empty())
     throw reader.error(table + ".targets", str("is empty but ", table, ".rank is ", tower.rank,
                                                ". Name modules, or set the rank to 0."));
