@@ -144,6 +144,7 @@ CachePlan plan_cache_build(const CacheBuildOptions& options, std::int64_t min_sh
   plan.spec.preprocess = options.preprocess;
   plan.spec.tokenizer_hash = Tokenizer(options.tokenizer_dir).hash();
   plan.spec.max_text_tokens = options.max_text_tokens;
+  plan.spec.text_preparation = options.text_preparation;
 
   const auto num_records = static_cast<std::int64_t>(plan.manifest.records.size());
   const std::optional<CacheIndex> index = earlier_index(plan.options.out_dir);

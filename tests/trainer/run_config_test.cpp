@@ -43,6 +43,7 @@ std::vector<KeyCase> key_cases() {
       {"model.weights", {"\"random\"", "\"a.safetensors\""}, {"\"\"", "1"}},
       {"model.tokenizer", {"\"t\""}, {"1"}},
       {"model.max_text_tokens", {"2", "4096"}, {"1", "5000"}},
+      {"model.text_preparation", {"\"wordpunct\"", "\"lower\""}, {"\"upper\"", "1"}},
       {"model.batch_norm", {"\"frozen\"", "\"local\""}, {"\"sync\"", "\"none\""}},
       {"adapt.method", {"\"full\"", "\"peft\""}, {"\"lora\"", "1"}},
       {"adapt.train_heads", {"true"}, {"1"}},

@@ -157,6 +157,12 @@ void read_data_table(ConfigReader& reader, DataOptions& options) {
   read_augment(reader, options.augment);
 }
 
+void read_text_preparation(ConfigReader& reader, data::TextPreparation& preparation) {
+  std::string name = data::text_preparation_name(preparation);
+  reader.read_choice("model.text_preparation", name, data::text_preparation_names());
+  preparation = data::text_preparation_from_name(name);
+}
+
 void read_model_table(ConfigReader& reader, ModelOptions& options) {
   reader.read("model.preset", options.preset);
   try {
@@ -169,6 +175,7 @@ void read_model_table(ConfigReader& reader, ModelOptions& options) {
     throw reader.error("model.weights", "is empty. Name a file or a folder, or write 'random'.");
   reader.read("model.tokenizer", options.tokenizer);
   read_range(reader, "model.max_text_tokens", options.max_text_tokens, 2, 4096);
+  read_text_preparation(reader, options.text_preparation);
   read_word(reader, "model.batch_norm", options.batch_norm, {"frozen", "local"},
             {{"sync", "statistics of one batch are not joined over the ranks"}});
 }
