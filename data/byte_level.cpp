@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/byte_level.hpp"
 
+#include "data/ascii_class.hpp"
+
 namespace triphase::data {
 namespace {
 
@@ -49,6 +51,43 @@ const TextPattern& word_split() {
                        "]+");
   }();
   return kSplit;
+}
+
+WordSplitter::WordSplitter(std::string_view text) : text_(text), search_(word_split(), text) {}
+
+/// Where word_split()'s match at at_ ends, or 0 where a character outside ASCII has a say.
+std::size_t WordSplitter::ascii_word_end() const {
+  using enum ByteClass;
+  const std::string_view rest = text_.substr(at_);
+  if (rest[0] == '\'')
+    for (const std::string_view ending : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"})
+      if (rest.starts_with(ending)) return at_ + ending.size();
+  const std::size_t begin = at_ + (rest[0] == ' ' ? 1 : 0);
+  std::size_t end = at_;
+  const ByteClass first = begin < text_.size() ? class_at(text_, begin) : kSpace;
+  if (first == kLetter) {
+    end = end_of_run<kLetter>(text_, begin);
+  } else if (first == kDigit) {
+    end = end_of_run<kDigit>(text_, begin);
+  } else if (first != kSpace) {  // a character outside ASCII ends this run at once
+    end = end_of_run<kMark, kUnderscore, kSeparator>(text_, begin);
+  } else {
+    end = end_of_run<kSpace>(text_, at_);
+    // The last white space before a word goes with the word.
+    if (end < text_.size() && end - at_ > 1 && is_ascii_end(text_, end)) return end - 1;
+  }
+  return is_ascii_end(text_, end) ? end : 0;
+}
+
+std::string_view WordSplitter::next() {
+  if (at_ >= text_.size()) return {};
+  std::string_view word;
+  if (const std::size_t end = ascii_word_end(); end > 0)
+    word = text_.substr(at_, end - at_);
+  else
+    word = search_.next(at_).value_or(std::string_view{});
+  at_ += word.size();  // words leave nothing out
+  return word;
 }
 
 }  // namespace triphase::data

@@ -3,8 +3,9 @@
 
 #include <array>
 #include <string>
+#include <string_view>
 
-#include "data/text_pattern.hpp"
+#include "base/text_pattern.hpp"
 
 namespace triphase::data {
 
@@ -17,5 +18,20 @@ namespace triphase::data {
 
 /// GPT-2's split of text into words, each with the space before it.
 [[nodiscard]] const TextPattern& word_split();
+
+/// The words of one text by word_split(), one after the other. The text must be UTF-8 and outlive
+/// it.
+class WordSplitter {
+ public:
+  explicit WordSplitter(std::string_view text);
+  /// The next word; empty at the text's end.
+  [[nodiscard]] std::string_view next();
+
+ private:
+  [[nodiscard]] std::size_t ascii_word_end() const;
+  std::string_view text_;
+  TextSearch search_;
+  std::size_t at_ = 0;
+};
 
 }  // namespace triphase::data

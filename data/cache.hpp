@@ -9,6 +9,7 @@
 
 #include "data/manifest.hpp"
 #include "data/preprocess.hpp"
+#include "data/report_text.hpp"
 
 namespace triphase::data {
 
@@ -17,7 +18,9 @@ struct CacheSpec {
   PreprocessOptions preprocess;
   std::string tokenizer_hash;
   std::int64_t max_text_tokens = 1024;
-  /// Canonical JSON of everything above plus the format's version.
+  TextPreparation text_preparation = TextPreparation::kWordPunct;
+  /// Canonical JSON of everything above plus the format's version. The usual text preparation is
+  /// not written: caches from before there was another keep their hash.
   [[nodiscard]] std::string text() const;
   /// hex xxh3 of text().
   [[nodiscard]] std::string hash() const;
@@ -29,6 +32,7 @@ struct CacheBuildOptions {
   std::filesystem::path tokenizer_dir;  ///< vocab.json, merges.txt
   PreprocessOptions preprocess;
   std::int64_t max_text_tokens = 1024;
+  TextPreparation text_preparation = TextPreparation::kWordPunct;
   std::int64_t shard_bytes = std::int64_t{4} << 30;  ///< target size of one shard's volumes
   int num_threads = 1;                               ///< per rank
 };

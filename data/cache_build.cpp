@@ -27,7 +27,8 @@ ShardRecord build_record(const CachePlan& plan, const StudyRecord& study,
   record.entry.split = study.split;
   record.entry.labels = study.labels;
   record.report = study.report;
-  record.entry.tokens = tokenizer.encode(sanitize_report(study.report), plan.spec.max_text_tokens);
+  record.entry.tokens = tokenizer.encode(prepare_report(study.report, plan.spec.text_preparation),
+                                         plan.spec.max_text_tokens);
   record.source_bytes = static_cast<std::int64_t>(fs::file_size(study.image));
   record.source_mtime_ns = modification_time_ns(study.image);
   record.source_hash = hash_file(study.image);

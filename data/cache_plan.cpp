@@ -175,6 +175,7 @@ CachePlan divide_manifest(const CacheBuildOptions& options, std::int64_t min_sha
   plan.spec.preprocess = options.preprocess;
   plan.spec.tokenizer_hash = Tokenizer(options.tokenizer_dir).hash();
   plan.spec.max_text_tokens = options.max_text_tokens;
+  plan.spec.text_preparation = options.text_preparation;
 
   const auto num_records = static_cast<std::int64_t>(plan.manifest.records.size());
   divide_into_shards(plan, volumes_per_shard(plan.options, plan.spec, num_records, min_shards,

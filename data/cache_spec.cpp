@@ -13,12 +13,17 @@ namespace {
 constexpr int kFormatVersion = 1;
 constexpr std::int64_t kMaxTextTokens = 1 << 16;
 
-Json spec_json(const CacheSpec& spec) {
+/// What is written, or all that is compared.
+enum class Detail { kWritten, kCompared };
+
+Json spec_json(const CacheSpec& spec, Detail detail) {
   Json json;
   json["format_version"] = kFormatVersion;
   json["preprocess"] = Json::parse(preprocess_spec(spec.preprocess));
   json["tokenizer_hash"] = spec.tokenizer_hash;
   json["max_text_tokens"] = spec.max_text_tokens;
+  if (detail == Detail::kCompared || spec.text_preparation != TextPreparation::kWordPunct)
+    json["text_preparation"] = text_preparation_name(spec.text_preparation);
   return json;
 }
 
@@ -43,7 +48,7 @@ std::string differences(const Json& cache, const Json& wanted, const std::string
 
 }  // namespace
 
-std::string CacheSpec::text() const { return spec_json(*this).dump(); }
+std::string CacheSpec::text() const { return spec_json(*this, Detail::kWritten).dump(); }
 std::string CacheSpec::hash() const { return hex64(xxh3(text())); }
 
 CacheSpec parse_cache_spec(const std::string& text) {
@@ -59,6 +64,9 @@ CacheSpec parse_cache_spec(const std::string& text) {
     spec.preprocess.storage = storage_from_name(preprocess.at("storage").get<std::string>());
     json.at("tokenizer_hash").get_to(spec.tokenizer_hash);
     json.at("max_text_tokens").get_to(spec.max_text_tokens);
+    if (json.contains("text_preparation"))
+      spec.text_preparation =
+          text_preparation_from_name(json.at("text_preparation").get<std::string>());
     check_preprocess_options(spec.preprocess);
     TRIPHASE_CHECK(DataError, spec.max_text_tokens >= 2 && spec.max_text_tokens <= kMaxTextTokens,
                    "a cache's specification makes no sense (max_text_tokens is ",
@@ -77,7 +85,8 @@ CacheSpec parse_cache_spec(const std::string& text) {
 }
 
 void check_cache_spec(const Cache& cache, const CacheSpec& wanted) {
-  const std::string found = differences(spec_json(cache.spec()), spec_json(wanted), "");
+  const std::string found = differences(spec_json(cache.spec(), Detail::kCompared),
+                                        spec_json(wanted, Detail::kCompared), "");
   TRIPHASE_CHECK(DataError, found.empty(), "cache '", cache.folder().string(),
                  "' was built otherwise than this run wants:", found,
                  "\nBuild it again with triphase cache build, or change the run to match.");

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "data/report_text.hpp"
+
 #include <algorithm>
+#include <cstdint>
+#include <span>
 
 #include "base/error.hpp"
+#include "base/text_pattern.hpp"
+#include "data/ascii_class.hpp"
 #include "data/lower_case_table.hpp"
-#include "data/text_pattern.hpp"
-#include "data/tokenizer.hpp"
 #include "data/utf8.hpp"
 
 namespace triphase::data {
@@ -80,9 +84,15 @@ bool is_final_sigma(const std::u32string& codes, std::size_t at) {
 
 /// What Python's str.lower() gives.
 std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  bool is_ascii = true;
+  for (char& c : lower) {
+    is_ascii &= static_cast<unsigned char>(c) < 0x80;
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+  }
+  if (is_ascii) return lower;
   const std::u32string codes = decode(text);
-  std::string lower;
-  lower.reserve(text.size());
+  lower.clear();
   for (std::size_t i = 0; i < codes.size(); ++i) {
     const auto code = static_cast<std::uint32_t>(codes[i]);
     if (code == kCapitalSigma) {
@@ -103,18 +113,60 @@ const TextPattern& word_or_marks() {
   return kPattern;
 }
 
-}  // namespace
+/// The next match of word_or_marks() at `from` or later, empty at the end.
+std::string_view next_word(std::string_view text, std::size_t from, TextSearch& search) {
+  using enum ByteClass;
+  const std::size_t begin = end_of_run<kSpace, kSeparator>(text, from);
+  if (begin == text.size()) return {};
+  const ByteClass first = class_at(text, begin);
+  const std::size_t end = first == kMark ? end_of_run<kMark>(text, begin)
+                                         : end_of_run<kLetter, kDigit, kUnderscore>(text, begin);
+  if (first != kOther && is_ascii_end(text, end)) return text.substr(begin, end - begin);
+  return search.next(begin).value_or(std::string_view{});
+}
 
-std::string sanitize_report(std::string_view text) {
+void check_utf8(std::string_view text) {
   TRIPHASE_CHECK(DataError, is_utf8(text), "a report of ", text.size(),
                  " bytes is not UTF-8. Convert the reports to UTF-8.");
+}
+
+}  // namespace
+
+const std::vector<std::string>& text_preparation_names() {
+  static const std::vector<std::string> kNames{"wordpunct", "lower"};
+  return kNames;
+}
+
+std::string text_preparation_name(TextPreparation preparation) {
+  return text_preparation_names().at(static_cast<std::size_t>(preparation));
+}
+
+TextPreparation text_preparation_from_name(const std::string& name) {
+  for (const TextPreparation preparation : {TextPreparation::kWordPunct, TextPreparation::kLower})
+    if (text_preparation_name(preparation) == name) return preparation;
+  throw ConfigError(str("text_preparation is '", name, "', expected 'wordpunct' or 'lower'."));
+}
+
+std::string prepare_report(std::string_view text, TextPreparation preparation) {
+  if (preparation == TextPreparation::kWordPunct) return sanitize_report(text);
+  check_utf8(text);
+  return lower_case(text);
+}
+
+std::string sanitize_report(std::string_view text) {
+  check_utf8(text);
+  const std::string lower = lower_case(text);
+  TextSearch search(word_or_marks(), lower);
   std::string joined;
-  word_or_marks().for_each_match(lower_case(text), [&](std::string_view word) {
+  joined.reserve(lower.size() + lower.size() / 4);
+  std::size_t at = 0;
+  for (;;) {
+    const std::string_view word = next_word(lower, at, search);
+    if (word.empty()) return joined;
     if (!joined.empty()) joined += ' ';
     joined += word;
-    return true;
-  });
-  return joined;
+    at = static_cast<std::size_t>(word.data() - lower.data()) + word.size();
+  }
 }
 
 }  // namespace triphase::data

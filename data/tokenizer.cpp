@@ -2,9 +2,7 @@
 #include "data/tokenizer.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <queue>
 #include <set>
 #include <unordered_map>
 
@@ -13,6 +11,7 @@
 #include "base/hash.hpp"
 #include "data/byte_level.hpp"
 #include "data/utf8.hpp"
+#include "data/word_encoder.hpp"
 
 namespace triphase::data {
 namespace {
@@ -20,17 +19,6 @@ namespace {
 using Id = std::int32_t;
 constexpr std::int64_t kMaxFileBytes = std::int64_t{64} << 20;
 constexpr Id kMaxId = 1 << 24;
-
-/// What two neighbouring tokens become, and how early.
-struct Merge {
-  std::int64_t rank;
-  Id merged;
-};
-
-std::uint64_t pair_key(Id left, Id right) {
-  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32) |
-         static_cast<std::uint32_t>(right);
-}
 
 /// {"token": id, ...}, ids and tokens unique.
 std::unordered_map<std::string, Id> parse_vocabulary(const std::string& text,
@@ -67,20 +55,36 @@ std::unordered_map<std::string, Id> parse_vocabulary(const std::string& text,
   return ids;
 }
 
+/// The bytes that a token stands for; characters that stand for none are left out.
+std::string bytes_of(const std::string& token) {
+  static const std::unordered_map<std::string, char> kBytes = [] {
+    std::unordered_map<std::string, char> bytes;
+    for (std::size_t byte = 0; byte < 256; ++byte)
+      bytes.emplace(byte_characters()[byte], static_cast<char>(static_cast<unsigned char>(byte)));
+    return bytes;
+  }();
+  std::string text;
+  for (std::size_t at = 0; at < token.size();) {
+    const std::size_t length = static_cast<unsigned char>(token[at]) < 0x80 ? 1 : 2;
+    const auto byte = kBytes.find(token.substr(at, length));
+    if (byte != kBytes.end()) text.push_back(byte->second);
+    at += length;
+  }
+  return text;
+}
+
 }  // namespace
 
 struct Tokenizer::State {
   std::string folder;
   std::unordered_map<std::string, Id> ids;
   std::unordered_map<Id, std::string> tokens;
-  std::unordered_map<std::uint64_t, Merge> merges;
-  std::array<Id, 256> byte_ids{};
+  WordEncoder words;
   Id bos = 0, pad = 0, eos = 0, largest = 0;
   std::string hash;
 
   [[nodiscard]] Id require(const std::string& token, const std::string& why) const;
   void read_merges(const std::string& text, const std::string& path);
-  void encode_word(std::string_view word, std::vector<std::int64_t>& out) const;
 };
 
 Id Tokenizer::State::require(const std::string& token, const std::string& why) const {
@@ -91,7 +95,7 @@ Id Tokenizer::State::require(const std::string& token, const std::string& why) c
 }
 
 void Tokenizer::State::read_merges(const std::string& text, const std::string& path) {
-  std::int64_t line_number = 0, rank = 0;
+  std::int64_t line_number = 0;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     std::string line = text.substr(at, end - at);
@@ -105,59 +109,8 @@ void Tokenizer::State::read_merges(const std::string& text, const std::string& p
         "'", path, "' line ", line_number, " is no pair of tokens with one space between.");
     const std::string left = line.substr(0, space), right = line.substr(space + 1);
     const std::string why = str("it is in merges.txt line ", line_number);
-    const Merge merge{rank++, require(left + right, why)};
-    merges.emplace(pair_key(require(left, why), require(right, why)), merge);
+    words.add_merge(require(left, why), require(right, why), require(left + right, why));
   }
-}
-
-/// Joins the neighbours that were learnt first, from left to right among equals, until none is
-/// left.
-void Tokenizer::State::encode_word(std::string_view word, std::vector<std::int64_t>& out) const {
-  struct Piece {
-    Id id;
-    int previous, next;  ///< -1: none
-  };
-  std::vector<Piece> pieces;
-  for (const char byte : word) {
-    const int at = static_cast<int>(pieces.size());
-    pieces.push_back({byte_ids[static_cast<unsigned char>(byte)], at - 1, at + 1});
-  }
-  if (pieces.empty()) return;
-  pieces.back().next = -1;
-  struct Candidate {
-    std::int64_t rank;
-    int left;
-    std::uint64_t key;
-    bool operator>(const Candidate& other) const {
-      return rank != other.rank ? rank > other.rank : left > other.left;
-    }
-  };
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue;
-  const auto piece = [&](int at) -> Piece& { return pieces[static_cast<std::size_t>(at)]; };
-  const auto consider = [&](int left) {
-    if (left < 0 || piece(left).next < 0) return;
-    const std::uint64_t key = pair_key(piece(left).id, piece(piece(left).next).id);
-    if (const auto found = merges.find(key); found != merges.end())
-      queue.push({found->second.rank, left, key});
-  };
-  for (int i = 0; i + 1 < static_cast<int>(pieces.size()); ++i) consider(i);
-  while (!queue.empty()) {
-    const Candidate best = queue.top();
-    queue.pop();
-    // A candidate is stale when one of its two pieces was joined to another meanwhile (id -1:
-    // swallowed).
-    Piece& left = piece(best.left);
-    if (left.id < 0 || left.next < 0 || pair_key(left.id, piece(left.next).id) != best.key)
-      continue;
-    Piece& right = piece(left.next);
-    left.id = merges.at(best.key).merged;
-    right.id = -1;
-    left.next = right.next;
-    if (left.next >= 0) piece(left.next).previous = best.left;
-    consider(left.previous);
-    consider(best.left);
-  }
-  for (int i = 0; i >= 0; i = piece(i).next) out.push_back(piece(i).id);
 }
 
 Tokenizer::Tokenizer(const std::filesystem::path& folder) : state_(std::make_unique<State>()) {
@@ -178,9 +131,12 @@ Tokenizer::Tokenizer(const std::filesystem::path& folder) : state_(std::make_uni
   state.bos = state.require("<s>", "it begins every text");
   state.pad = state.require("<pad>", "it fills up short texts");
   state.eos = state.require("</s>", "it ends every text");
+  std::array<Id, 256> byte_ids{};
   for (std::size_t byte = 0; byte < 256; ++byte)
-    state.byte_ids[byte] = state.require(byte_characters()[byte], "every byte needs a token");
+    byte_ids[byte] = state.require(byte_characters()[byte], "every byte needs a token");
+  state.words.set_byte_ids(byte_ids);
   state.read_merges(merges, (folder / "merges.txt").string());
+  for (const auto& [token, id] : state.ids) state.words.remember(bytes_of(token));
 }
 
 Tokenizer::~Tokenizer() = default;
@@ -194,22 +150,19 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view text, std::int64_t 
                  " bytes is not UTF-8. Convert the reports to UTF-8.");
   std::vector<std::int64_t> ids{state_->bos};
   const auto enough = static_cast<std::size_t>(max_tokens) - 1;
-  word_split().for_each_match(text, [&](std::string_view word) {
-    state_->encode_word(word, ids);
-    return ids.size() < enough;
-  });
+  ids.reserve(std::min(enough + 1, text.size() / 4 + 8));
+  WordSplitter splitter(text);
+  while (ids.size() < enough) {
+    const std::string_view word = splitter.next();
+    if (word.empty()) break;
+    state_->words.encode(word, ids);
+  }
   if (ids.size() > enough) ids.resize(enough);
   ids.push_back(state_->eos);
   return ids;
 }
 
 std::string Tokenizer::decode(const std::vector<std::int64_t>& ids) const {
-  static const std::unordered_map<std::string, char> kBytes = [] {
-    std::unordered_map<std::string, char> bytes;
-    for (std::size_t byte = 0; byte < 256; ++byte)
-      bytes.emplace(byte_characters()[byte], static_cast<char>(static_cast<unsigned char>(byte)));
-    return bytes;
-  }();
   static const std::set<std::string> kSpecial{"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
   std::string text;
   for (const std::int64_t id : ids) {
@@ -217,14 +170,7 @@ std::string Tokenizer::decode(const std::vector<std::int64_t>& ids) const {
         id < 0 || id > kMaxId ? state_->tokens.end() : state_->tokens.find(static_cast<Id>(id));
     TRIPHASE_CHECK(DataError, found != state_->tokens.end(), "there is no token with the id ", id,
                    " in '", state_->folder, "'.");
-    const std::string& token = found->second;
-    if (kSpecial.contains(token)) continue;
-    for (std::size_t at = 0; at < token.size();) {
-      const std::size_t length = static_cast<unsigned char>(token[at]) < 0x80 ? 1 : 2;
-      const auto byte = kBytes.find(token.substr(at, length));
-      if (byte != kBytes.end()) text.push_back(byte->second);
-      at += length;
-    }
+    if (!kSpecial.contains(found->second)) text += bytes_of(found->second);
   }
   return text;
 }

@@ -8,12 +8,9 @@
 #include <string_view>
 #include <vector>
 
-namespace triphase::data {
+#include "data/report_text.hpp"
 
-/// Merlin's report text: lower-case, split by \w+|[^\w\s]+ (Unicode), joined by one space.
-/// Source: nltk wordpunct_tokenize as called by Merlin's sanitize_report().
-/// @throws DataError when the text is not UTF-8
-[[nodiscard]] std::string sanitize_report(std::string_view text);
+namespace triphase::data {
 
 /// Byte-level BPE as RoBERTa has it: <s>=bos ... </s>=eos, right-padded with <pad>.
 /// Source: GPT-2's encoder.py (byte table, pre-tokenisation pattern), huggingface tokenizers (behaviour).
@@ -26,8 +23,10 @@ class Tokenizer {
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
 
-  /// Ids of one text as given (call sanitize_report() first), between <s> and </s>, cut to at most
-  /// max_tokens (>= 2) including both. Safe to call from several threads.
+  /// Ids of one text as given (call prepare_report() first), between <s> and </s>, cut to at most
+  /// max_tokens (>= 2) including both. A special token's name inside the text is text like any other: the
+  /// ids between the two ends are never those of <s>, <pad>, </s>, <unk> or <mask>.
+  /// Safe to call from several threads. @throws DataError when the text is not UTF-8
   [[nodiscard]] std::vector<std::int64_t> encode(std::string_view text, std::int64_t max_tokens) const;
   /// The text of ids, special tokens left out.
   [[nodiscard]] std::string decode(const std::vector<std::int64_t>& ids) const;

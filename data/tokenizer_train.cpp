@@ -25,10 +25,9 @@ std::vector<Word> count_words(const std::vector<std::string>& texts) {
   std::map<std::string, std::int64_t> counts;
   for (const std::string& text : texts) {
     TRIPHASE_CHECK(DataError, is_utf8(text), "a text of ", text.size(), " bytes is not UTF-8.");
-    word_split().for_each_match(text, [&](std::string_view word) {
+    WordSplitter splitter(text);
+    for (std::string_view word = splitter.next(); !word.empty(); word = splitter.next())
       ++counts[std::string(word)];
-      return true;
-    });
   }
   std::vector<Word> words;
   for (const auto& [text, count] : counts) {

@@ -29,10 +29,12 @@ data::CacheBuildOptions build_options(const Arguments& arguments) {
     const trainer::RunConfig config = trainer::load_run_config(sources);
     options.preprocess = config.preprocess.value_or(data::preprocess_preset("merlin"));
     options.max_text_tokens = config.model.max_text_tokens;
+    options.text_preparation = config.model.text_preparation;
     if (tokenizer.empty()) tokenizer = config.model.tokenizer;
   } else {
     ConfigReader reader(sources);
     options.preprocess = trainer::read_preprocess_table(reader, "merlin");
+    trainer::read_text_preparation(reader, options.text_preparation);
     reader.finish();
   }
   options.max_text_tokens = arguments.integer("max-text-tokens", options.max_text_tokens, 2, 4096);

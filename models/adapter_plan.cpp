@@ -16,6 +16,13 @@
 namespace triphase::models {
 namespace {
 
+/// What an adapter of one module is to be.
+struct Adapter {
+  std::int64_t rank;
+  double alpha;
+};
+using Adapters = std::map<std::string, Adapter>;  // by module path
+
 struct TowerTargets {
   const char* name;    ///< in messages and keys: adapt.image, adapt.text
   const char* prefix;  ///< of its modules' paths
@@ -36,6 +43,17 @@ void check_options(const TowerTargets& tower) {
                  "dropout must be in [0, 1), is ", options.dropout);
   TRIPHASE_CHECK(ConfigError, options.rank == 0 || !options.targets.empty(), key,
                  "targets is empty. Name modules, or set ", key, "rank = 0 for no adapters.");
+  TRIPHASE_CHECK(
+      ConfigError,
+      options.rank > 0 || (options.rank_pattern.empty() && options.alpha_pattern.empty()), key,
+      "rank is 0 (no adapters), but rank_pattern or alpha_pattern is given. Set a "
+      "rank, or drop the patterns.");
+  for (const auto& [pattern, rank] : options.rank_pattern)
+    TRIPHASE_CHECK(ConfigError, rank >= 1, key, "rank_pattern: '", pattern, "' has rank ", rank,
+                   ", expected 1 or more. Take a module that gets no adapter out of the targets.");
+  for (const auto& [pattern, alpha] : options.alpha_pattern)
+    TRIPHASE_CHECK(ConfigError, alpha > 0, key, "alpha_pattern: '", pattern, "' has alpha ", alpha,
+                   ", expected a number above 0.");
 }
 
 /// What is said of a target that fits no module that can have an adapter.
@@ -62,23 +80,55 @@ void check_options(const TowerTargets& tower) {
                         " Names that can have adapters: ", known, "."));
 }
 
-/// Paths of the modules of one tower that get adapters.
-void add_targets(const TowerTargets& tower, const std::vector<ModuleEntry>& modules,
-                 std::set<std::string>& chosen) {
+/// Puts the value of the first pattern that fits in the place of the tower's own, for every
+/// adapter.
+/// @param key of the patterns, e.g. "adapt.image.rank_pattern"
+template <class Value>
+void apply_patterns(const std::string& key,
+                    const std::vector<std::pair<std::string, Value>>& patterns,
+                    Value Adapter::*member, Adapters& adapters) {
+  std::set<std::string> decided;
+  for (const auto& [text, value] : patterns) {
+    const TargetPattern pattern(text);
+    bool fits = false;
+    bool decides = false;
+    for (auto& [path, adapter] : adapters) {
+      if (!pattern.fits(path)) continue;
+      fits = true;
+      if (!decided.insert(path).second) continue;
+      adapter.*member = value;
+      decides = true;
+    }
+    TRIPHASE_CHECK(ConfigError, decides, key, ": '", text, "' fits ",
+                   fits
+                       ? "only targets for which an earlier pattern decides. Put it before that one"
+                       : "none of the tower's targets. Correct it",
+                   ", or drop it.");
+  }
+}
+
+/// The modules of one tower that get adapters.
+Adapters tower_adapters(const TowerTargets& tower, const std::vector<ModuleEntry>& modules) {
   check_options(tower);
-  if (tower.options.rank == 0) return;
-  for (const std::string& target : tower.options.targets) {
+  const TowerAdapterOptions& options = tower.options;
+  Adapters adapters;
+  if (options.rank == 0) return adapters;
+  for (const std::string& target : options.targets) {
     const TargetPattern pattern(target);
     bool any = false;
     for (const ModuleEntry& module : modules) {
       if (!module.path.starts_with(tower.prefix) || !module.can_adapt() ||
           is_never_reached(module.path) || !pattern.fits(module.path))
         continue;
-      chosen.insert(module.path);
+      adapters[module.path] = {options.rank, options.alpha};
       any = true;
     }
     if (!any) refuse_target(tower, target, modules);
   }
+  const std::string key = str("adapt.", tower.name, ".");
+  apply_patterns(key + "rank_pattern", options.rank_pattern, &Adapter::rank, adapters);
+  apply_patterns(key + "alpha_pattern", options.alpha_pattern, &Adapter::alpha, adapters);
+  return adapters;
 }
 
 /// Whether a module's own parameters train as they are, adapters aside.
@@ -110,13 +160,10 @@ AdapterPlan plan_adapters(TwoTower& model, const AdaptOptions& options) {
   TRIPHASE_CHECK(ConfigError, options.method == "full" || options.method == "peft",
                  "adapt.method must be 'full' or 'peft', is '", options.method, "'");
   const std::vector<ModuleEntry> modules = list_modules(*model);
-  std::map<std::string, std::int64_t> ranks;
+  Adapters adapters;
   if (options.method == "peft")
-    for (const TowerTargets& tower : towers(options)) {
-      std::set<std::string> chosen;
-      add_targets(tower, modules, chosen);
-      for (const std::string& path : chosen) ranks[path] = tower.options.rank;
-    }
+    for (const TowerTargets& tower : towers(options))
+      adapters.merge(tower_adapters(tower, modules));
   AdapterPlan plan;
   plan.options = options;
   for (const ModuleEntry& module : modules) {
@@ -124,12 +171,13 @@ AdapterPlan plan_adapters(TwoTower& model, const AdaptOptions& options) {
     row.module = module.path;
     row.part = "frozen";
     row.num_parameters = module.num_parameters();
-    if (const auto found = ranks.find(module.path); found != ranks.end()) {
+    if (const auto found = adapters.find(module.path); found != adapters.end()) {
       TRIPHASE_CHECK(ConfigError, !trains_itself(module, options), "'", module.path,
                      "' would both train and get an adapter. Take it out of the targets, or "
                      "switch its training off.");
       row.part = "adapted";
-      row.rank = found->second;
+      row.rank = found->second.rank;
+      row.alpha = found->second.alpha;
       row.num_trainable = row.rank * module.num_factors_per_rank();
     } else if (trains_itself(module, options)) {
       row.part = "trained";
@@ -139,9 +187,10 @@ AdapterPlan plan_adapters(TwoTower& model, const AdaptOptions& options) {
     plan.num_base_parameters += row.num_parameters;
     plan.rows.push_back(row);
   }
-  TRIPHASE_CHECK(ConfigError, plan.num_trainable > 0,
-                 "nothing would train: both towers have adapt.*.rank = 0 and every adapt.train_* is "
-                 "false. Give one of them a rank.");
+  TRIPHASE_CHECK(
+      ConfigError, plan.num_trainable > 0,
+      "nothing would train: both towers have adapt.*.rank = 0 and every adapt.train_* is "
+      "false. Give one of them a rank.");
   return plan;
 }
 
@@ -158,7 +207,7 @@ void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed
     if (row->part != "adapted") continue;
     const bool image = module.path.starts_with("encode_image.");
     const TowerAdapterOptions& tower = image ? plan.options.image : plan.options.text;
-    module.adapt({row->rank, tower.alpha, tower.dropout, tower.rslora},
+    module.adapt({row->rank, row->alpha, tower.dropout, tower.rslora},
                  KeyedRandom{seed, xxh3(std::string_view(module.path))}.bits());
   }
 }

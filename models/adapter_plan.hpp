@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace triphase::models {
@@ -15,9 +16,13 @@ struct TowerAdapterOptions {
   double alpha = 16;
   double dropout = 0;
   bool rslora = false;
-  /// Each a regular expression (ECMAScript) searched in the module's path, e.g. "layer[1-4]\\..*conv2$", or a
-  /// plain name that equals the path's last part, e.g. "query".
+  /// Each a regular expression (see TextPattern) searched in the module's path, e.g.
+  /// "layer[1-4]\\..*conv2$", or a plain name: a path or its end at a dot, e.g. "query".
   std::vector<std::string> targets;
+  /// Written like a target: modules that get another rank or alpha than the tower's. The first that fits decides.
+  /// Each must decide for one of the targets at least.
+  std::vector<std::pair<std::string, std::int64_t>> rank_pattern{};
+  std::vector<std::pair<std::string, double>> alpha_pattern{};
 };
 
 /// Which parameters train. "full": all that contrastive training can reach. "peft": adapters, and what is
@@ -38,6 +43,7 @@ struct AdapterPlanRow {
   std::string module;              ///< e.g. encode_image.i3_resnet.layer3.5.conv2
   std::string part;                ///< "adapted", "trained" or "frozen"
   std::int64_t rank = 0;           ///< 0 when not adapted
+  double alpha = 0;                ///< 0 when not adapted
   std::int64_t num_trainable = 0;
   std::int64_t num_parameters = 0; ///< of the base module
 };
@@ -48,12 +54,14 @@ struct AdapterPlan {
   std::int64_t num_trainable = 0;
   std::int64_t num_base_parameters = 0;   ///< the denominator: all parameters of the network without adapters
   [[nodiscard]] double trainable_percent() const;
-  /// A table for people: rows of equal part joined, counts, and
-  /// "trainable 2,975,744 of 270,935,389 (1.098 %)". The log-scale and unused parameters are named.
+  /// A table for people: rows of equal part joined, counts, and below them "adapters 2,975,744 of 270,935,389
+  /// (1.098 %)", the same for weights that train as they are where there are any, and the log-scale on a line of
+  /// its own. Unused parameters are named.
   [[nodiscard]] std::string table() const;
 };
 
-/// What apply_adapters() would do. @throws ConfigError for a target that fits nothing, naming near ones
+/// What apply_adapters() would do. @throws ConfigError for a target that fits nothing, naming near ones, and for
+/// a rank or alpha pattern that decides for no target
 [[nodiscard]] AdapterPlan plan_adapters(TwoTower& model, const AdaptOptions& options);
 
 /// Adapts and freezes as planned: afterwards requires_grad is true exactly for what trains. Under "full" the

@@ -19,7 +19,8 @@ std::string grouped(std::int64_t value) {
   return digits;
 }
 
-/// The path with what is counted replaced: layer3.5.conv2 and layer1.0.conv2 both become layer*.*.conv2.
+/// The path with what is counted replaced: layer3.5.conv2 and layer1.0.conv2 both become
+/// layer*.*.conv2.
 std::string pattern_of(const std::string& path) {
   std::string out;
   for (std::size_t begin = 0; begin <= path.size();) {
@@ -39,13 +40,15 @@ struct Line {
   std::string part;
   std::string what;
   std::int64_t rank = 0;
+  double alpha = 0;
   std::int64_t count = 0;
   std::int64_t num_trainable = 0;
   std::int64_t num_parameters = 0;
 };
 
 Line line_of(const AdapterPlanRow& row, bool full) {
-  Line line{row.part, pattern_of(row.module), row.rank, 1, row.num_trainable, row.num_parameters};
+  Line line{row.part,    pattern_of(row.module), row.rank,          row.alpha,
+            /*count=*/1, row.num_trainable,      row.num_parameters};
   if (row.part == "frozen" || full) {
     const bool image = row.module.starts_with("encode_image.");
     line.what = image ? "encode_image.*" : "encode_text.*";
@@ -65,7 +68,8 @@ std::vector<Line> joined_rows(const AdapterPlan& plan) {
       const Line line = line_of(row, plan.options.method == "full");
       if (line.part != part) continue;
       const auto same = std::find_if(lines.begin(), lines.end(), [&](const Line& other) {
-        return other.part == line.part && other.what == line.what && other.rank == line.rank;
+        return other.part == line.part && other.what == line.what && other.rank == line.rank &&
+               other.alpha == line.alpha;
       });
       if (same == lines.end()) {
         lines.push_back(line);
@@ -78,6 +82,30 @@ std::vector<Line> joined_rows(const AdapterPlan& plan) {
   return lines;
 }
 
+/// "adapters 2,975,744 of 270,935,389 (1.098 %)"
+std::string share(const char* what, std::int64_t count, std::int64_t all) {
+  char percent[32];
+  std::snprintf(percent, sizeof percent, "%.3f",
+                100.0 * static_cast<double>(count) / static_cast<double>(all));
+  return str(what, " ", grouped(count), " of ", grouped(all), " (", percent, " %)\n");
+}
+
+/// What trains, by kind.
+std::string summary(const AdapterPlan& plan) {
+  std::int64_t adapters = 0;
+  std::int64_t weights = 0;
+  std::int64_t log_scale = 0;
+  for (const AdapterPlanRow& row : plan.rows)
+    (row.part == "adapted" ? adapters
+     : row.module.empty()  ? log_scale
+                           : weights) += row.num_trainable;
+  std::string text;
+  if (adapters > 0) text += share("adapters", adapters, plan.num_base_parameters);
+  if (weights > 0) text += share("weights", weights, plan.num_base_parameters);
+  text += log_scale > 0 ? str("log-scale ", log_scale, ", trained\n") : "log-scale fixed\n";
+  return text + "unused: never reached by the contrastive loss\n";
+}
+
 std::string padded(const std::string& text, std::size_t width, bool right) {
   const std::string space(width > text.size() ? width - text.size() : 0, ' ');
   return right ? space + text : text + space;
@@ -87,11 +115,13 @@ std::string padded(const std::string& text, std::size_t width, bool right) {
 
 std::string AdapterPlan::table() const {
   using Cells = std::vector<std::string>;
-  std::vector<Cells> lines{{"part", "modules", "count", "rank", "trainable", "parameters"}};
+  std::vector<Cells> lines{
+      {"part", "modules", "count", "rank", "alpha", "trainable", "parameters"}};
   for (const Line& line : joined_rows(*this))
     lines.push_back({line.part, line.what, grouped(line.count),
-                    line.rank > 0 ? std::to_string(line.rank) : "-", grouped(line.num_trainable),
-                    grouped(line.num_parameters)});
+                     line.rank > 0 ? std::to_string(line.rank) : "-",
+                     line.rank > 0 ? str(line.alpha) : "-", grouped(line.num_trainable),
+                     grouped(line.num_parameters)});
   std::vector<std::size_t> widths(lines[0].size(), 0);
   for (const Cells& row : lines)
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
@@ -102,12 +132,7 @@ std::string AdapterPlan::table() const {
       text += (i == 0 ? "" : "  ") + padded(row[i], widths[i], /*right=*/i >= 2);
     out += text + "\n";
   }
-  char percent[32];
-  std::snprintf(percent, sizeof percent, "%.3f", trainable_percent());
-  return out + str("trainable ", grouped(num_trainable), " of ", grouped(num_base_parameters), " (",
-                   percent, " %)",
-                   options.train_log_scale ? ", the log-scale among them" : ", the log-scale fixed",
-                   "; unused: never reached by the contrastive loss\n");
+  return out + summary(*this);
 }
 
 }  // namespace triphase::models

@@ -91,21 +91,18 @@ bool is_never_reached(const std::string& path) {
          path.find(".pooler.") != std::string::npos;
 }
 
+bool is_plain_name(const std::string& target) {
+  return std::all_of(target.begin(), target.end(),
+                     [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '.'; });
+}
+
 TargetPattern::TargetPattern(const std::string& target) : name_(target) {
-  plain_ = std::all_of(target.begin(), target.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '_' || c == '.';
-  });
-  if (plain_) return;
-  try {
-    expression_ = std::regex(target, std::regex::ECMAScript);
-  } catch (const std::regex_error& error) {
-    throw ConfigError(str("the target '", target, "' is no regular expression: ", error.what()));
-  }
+  if (!is_plain_name(target)) expression_.emplace(target, PatternOrigin::kGiven);
 }
 
 bool TargetPattern::fits(const std::string& path) const {
-  if (plain_) return path == name_ || path.ends_with("." + name_);
-  return std::regex_search(path, expression_);
+  if (expression_) return expression_->is_found_in(path);
+  return path == name_ || path.ends_with("." + name_);
 }
 
 }  // namespace triphase::models

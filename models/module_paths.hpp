@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "base/text_pattern.hpp"
 #include "models/two_tower.hpp"
 
 #include <memory>
-#include <regex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,17 +42,20 @@ struct ModuleEntry {
 [[nodiscard]] bool is_never_reached(const std::string& path);
 
 /// One entry of `targets`. Of letters, digits, _ and dots: a path or its end at a dot, as peft reads it.
-/// Anything else: an ECMAScript expression searched in the path.
+/// Anything else: a regular expression searched in the path (see TextPattern).
 class TargetPattern {
  public:
-  /// @throws ConfigError when it is no regular expression
+  /// @throws ConfigError when it is no regular expression, or too long a one
   explicit TargetPattern(const std::string& target);
+  /// @throws ConfigError when the expression takes too much work
   [[nodiscard]] bool fits(const std::string& path) const;
 
  private:
   std::string name_;
-  std::regex expression_;
-  bool plain_;
+  std::optional<TextPattern> expression_;  ///< none for a plain name
 };
+
+/// Letters, digits, _ and dots only.
+[[nodiscard]] bool is_plain_name(const std::string& target);
 
 }  // namespace triphase::models

@@ -2,6 +2,8 @@
 #include "models/peft_config.hpp"
 
 #include "base/error.hpp"
+#include "base/text_pattern.hpp"
+#include "models/module_paths.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +14,8 @@ namespace {
 
 constexpr std::int64_t kMaxBytes = 16 << 20;
 constexpr std::int64_t kMaxRank = 65536;
+/// Of regular expressions in one pattern object; names are not counted.
+constexpr std::ptrdiff_t kMaxExpressions = 1000;
 
 /// One adapter_config.json; says which key is wrong.
 class Reader {
@@ -63,6 +67,12 @@ class Reader {
     if (value == nullptr) return result;
     if (!value->is_object()) refuse(key, "must be an object");
     for (const auto& [name, item] : value->items()) result.emplace_back(name, convert(item));
+    const auto expressions = std::count_if(result.begin(), result.end(), [](const auto& entry) {
+      return !is_plain_name(entry.first);
+    });
+    if (expressions > kMaxExpressions)
+      refuse(key, str("holds ", expressions, " regular expressions, at most ", kMaxExpressions,
+                      " are read"));
     return result;
   }
 
@@ -86,21 +96,32 @@ void refuse_variants(const Reader& reader) {
       reader.refuse(key, "is given, which Triphase does not read");
 }
 
-/// re.match(rf"(.*\.)?({key})$", path), as peft matches the keys of its patterns.
-bool pattern_fits(const std::string& key, const std::string& path) {
-  if (path == key || path.ends_with("." + key)) return true;
+/// re.fullmatch(expression, path), the error being the file's.
+bool fits_whole(const std::string& expression, const std::string& path, const std::string& key) {
   try {
-    return std::regex_match(path, std::regex("(.*\\.)?(" + key + ")"));
-  } catch (const std::regex_error& error) {
-    throw CheckpointError(str("the pattern '", key, "' is no regular expression: ", error.what()));
+    return TextPattern(expression, PatternOrigin::kGiven).fits_whole(path);
+  } catch (const ConfigError& error) {
+    throw CheckpointError(str("adapter_config.json: '", key, "': ", error.message()));
   }
+}
+
+/// re.match(rf"(.*\.)?({key})$", path), as peft matches the keys of its patterns.
+bool pattern_fits(const std::string& key, const std::string& path, const std::string& name) {
+  if (!is_plain_name(key)) return fits_whole("(.*\\.)?(" + key + ")", path, name);
+  // The expression's own rule without the engine: a folder may name every module. A dot is any
+  // character.
+  if (key.size() > path.size()) return false;
+  const std::size_t begin = path.size() - key.size();
+  if (begin > 0 && path[begin - 1] != '.') return false;
+  return std::equal(key.begin(), key.end(), path.begin() + static_cast<std::ptrdiff_t>(begin),
+                    [](char k, char p) { return k == '.' || k == p; });
 }
 
 template <class Value>
 Value pattern_value(const std::vector<std::pair<std::string, Value>>& pattern,
-                    const std::string& path, Value otherwise) {
+                    const std::string& path, const std::string& name, Value otherwise) {
   for (const auto& [key, value] : pattern)
-    if (pattern_fits(key, path)) return value;
+    if (pattern_fits(key, path, name)) return value;
   return otherwise;
 }
 
@@ -117,20 +138,15 @@ bool PeftConfig::targets(const std::string& path) const {
     return std::any_of(
         target_modules.begin(), target_modules.end(),
         [&](const std::string& target) { return path == target || path.ends_with("." + target); });
-  try {
-    return std::regex_match(path, std::regex(*target_expression));
-  } catch (const std::regex_error& error) {
-    throw CheckpointError(
-        str("target_modules '", *target_expression, "' is no regular expression: ", error.what()));
-  }
+  return fits_whole(*target_expression, path, "target_modules");
 }
 
 std::int64_t PeftConfig::rank_of(const std::string& path) const {
-  return pattern_value(rank_pattern, path, rank);
+  return pattern_value(rank_pattern, path, "rank_pattern", rank);
 }
 
 double PeftConfig::alpha_of(const std::string& path) const {
-  return pattern_value(alpha_pattern, path, alpha);
+  return pattern_value(alpha_pattern, path, "alpha_pattern", alpha);
 }
 
 PeftConfig read_peft_config(const std::filesystem::path& path) {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <regex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,12 +20,14 @@ struct PeftConfig {
   double dropout = 0;
   bool rslora = false;
   std::vector<std::string> target_modules;       ///< a path, or its end at a dot
-  std::optional<std::string> target_expression;  ///< instead: an expression for whole paths
-  /// Expression for a path's end, and its value; the first that fits holds.
+  std::optional<std::string> target_expression;  ///< instead: re.fullmatch with a path
+  /// Expression for a path's end (re.match of "(.*\\.)?(key)$"), and its value; the first that fits
+  /// holds.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
   std::vector<std::string> modules_to_save;
 
+  /// All three: @throws CheckpointError for an expression that is none or takes too much work
   [[nodiscard]] bool targets(const std::string& path) const;
   [[nodiscard]] std::int64_t rank_of(const std::string& path) const;
   [[nodiscard]] double alpha_of(const std::string& path) const;

@@ -71,7 +71,8 @@ at::Tensor embed_texts(models::TwoTower& model, const std::vector<std::string>& 
   std::vector<std::vector<std::int64_t>> ids;
   std::size_t longest = 0;
   for (const std::string& text : texts) {
-    ids.push_back(tokenizer.encode(data::sanitize_report(text), config.model.max_text_tokens));
+    ids.push_back(tokenizer.encode(data::prepare_report(text, config.model.text_preparation),
+                                   config.model.max_text_tokens));
     longest = std::max(longest, ids.back().size());
   }
   const auto rows = static_cast<std::int64_t>(texts.size());

@@ -10,7 +10,7 @@
 
 namespace triphase::trainer {
 
-/// [P,E] float32 unit rows of texts, sanitised and tokenized like reports. Evaluation mode, no
+/// [P,E] float32 unit rows of texts, prepared and tokenized like reports. Evaluation mode, no
 /// gradients. Purely local.
 [[nodiscard]] at::Tensor embed_texts(models::TwoTower& model, const std::vector<std::string>& texts,
                                      const data::Tokenizer& tokenizer, const RunConfig& config);

@@ -53,6 +53,12 @@ void check_together(const ConfigReader& reader, const RunConfig& config) {
     throw reader.error("data.augment.text_drop",
                        "needs model.tokenizer (it tells which token ends a sentence). Give the "
                        "tokenizer's folder.");
+  if (config.data.augment.text_drop > 0 &&
+      config.model.text_preparation != data::TextPreparation::kWordPunct)
+    throw reader.error(
+        "data.augment.text_drop",
+        "needs model.text_preparation 'wordpunct': without it the token of a full stop is that "
+        "of a decimal point too, and sentences cannot be told apart.");
   const bool has_validation = !config.data.validation_split.empty() &&
                               (config.evaluate.every_epochs > 0 || config.evaluate.every_steps > 0);
   if (config.checkpoint.keep_best == "validation_auc" &&

@@ -9,6 +9,7 @@
 #include "base/config_reader.hpp"
 #include "data/batch_loader.hpp"
 #include "data/preprocess.hpp"
+#include "data/report_text.hpp"
 #include "models/adapter_plan.hpp"
 
 namespace triphase::trainer {
@@ -36,6 +37,8 @@ struct ModelOptions {
   std::string weights = "random";  ///< file, folder, run checkpoint, or "random"
   std::string tokenizer;           ///< folder with vocab.json and merges.txt
   std::int64_t max_text_tokens = 1024;
+  /// Of reports and prompts: "wordpunct" or "lower".
+  data::TextPreparation text_preparation = data::TextPreparation::kWordPunct;
   std::string batch_norm = "frozen";  ///< "frozen" or "local"
 };
 
@@ -139,6 +142,9 @@ struct RunConfig {
 
 /// The log-scale's first value from temperature_init and its declared meaning. Natural logarithm.
 [[nodiscard]] double initial_log_scale(const LossOptions& loss);
+
+/// model.text_preparation alone, for the same.
+void read_text_preparation(ConfigReader& reader, data::TextPreparation& preparation);
 
 /// The [preprocess] table alone, for `triphase cache build --config/--set`, over a preset's values.
 [[nodiscard]] data::PreprocessOptions read_preprocess_table(ConfigReader& reader,

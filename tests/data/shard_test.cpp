@@ -211,6 +211,12 @@ TEST(CacheSpec, ItsTextIsReadBackAndNonsenseIsNot) {
   spec.preprocess.window_hu = {-125.5, 275};
   EXPECT_EQ(parse_cache_spec(spec.text()).text(), spec.text());
   EXPECT_EQ(spec.hash().size(), 16U);
+  EXPECT_EQ(spec.text().find("text_preparation"),
+            std::string::npos);  // older caches keep their hash
+  CacheSpec lower = spec;
+  lower.text_preparation = TextPreparation::kLower;
+  EXPECT_NE(lower.hash(), spec.hash());
+  EXPECT_EQ(parse_cache_spec(lower.text()).text_preparation, TextPreparation::kLower);
   const auto refused = [&](auto change, const std::string& word) {
     Json json = Json::parse(spec.text());
     change(json);
@@ -219,6 +225,8 @@ TEST(CacheSpec, ItsTextIsReadBackAndNonsenseIsNot) {
   };
   refused([](Json& j) { j["format_version"] = 2; }, "another version");
   refused([](Json& j) { j["more"] = 1; }, "another version");
+  refused([](Json& j) { j["text_preparation"] = "wordpunct"; }, "another version");
+  refused([](Json& j) { j["text_preparation"] = "upper"; }, "upper");
   refused([](Json& j) { j.erase("tokenizer_hash"); }, "tokenizer_hash");
   refused([](Json& j) { j["max_text_tokens"] = 1; }, "max_text_tokens");
   refused([](Json& j) { j["max_text_tokens"] = 1 << 20; }, "max_text_tokens");

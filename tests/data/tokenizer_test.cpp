@@ -165,6 +165,12 @@ TEST(Tokenizer, RefusesTextThatIsNotUtf8AndIdsItDoesNotKnow) {
     test::expect_error<DataError>([&] { static_cast<void>(sanitize_report(bad)); },
                                   ExitCode::kBadData, {"not UTF-8"});
   }
+  for (std::size_t at = 0; at < 40; ++at) {  // wherever it stands in a text that is ASCII otherwise
+    std::string bad(40, 'a');
+    bad[at] = '\x80';
+    EXPECT_THROW(static_cast<void>(tokenizer.encode(bad, 99)), DataError) << at;
+    EXPECT_THROW(static_cast<void>(sanitize_report(bad)), DataError) << at;
+  }
   test::expect_error<ConfigError>([&] { static_cast<void>(tokenizer.encode("a", 1)); },
                                   ExitCode::kUsage, {"max_text_tokens is 1"});
   test::expect_error<DataError>([&] { static_cast<void>(tokenizer.decode({100000})); },

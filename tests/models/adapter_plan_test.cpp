@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/adapter_plan.hpp"
 
+#include "models/module_paths.hpp"
 #include "tests/models/models_test_support.hpp"
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 namespace triphase::models {
@@ -204,6 +206,81 @@ TEST(AdapterPlan, BadOptionsAreRefusedWithWhatWouldDo) {
                             ExitCode::kUsage, {"nothing would train"});
 }
 
+/// Module path -> (rank, alpha) of every adapter in the model.
+std::map<std::string, std::pair<std::int64_t, double>> adapters_of(TwoTower& model) {
+  std::map<std::string, std::pair<std::int64_t, double>> found;
+  for (const ModuleEntry& module : list_modules(*model))
+    if (module.is_adapted()) found[module.path] = {module.low_rank().rank, module.low_rank().alpha};
+  return found;
+}
+
+TEST(AdapterPlan, TheFirstPatternThatFitsDecidesRankAndAlpha) {
+  AdaptOptions options{.method = "peft"};
+  options.image = {.rank = 3, .alpha = 6, .targets = {"conv1", "conv2"}};
+  options.image.rank_pattern = {{"layer3.0.conv2", 7}, {"layer[34]\\..*conv2$", 5}, {"conv1", 2}};
+  options.image.alpha_pattern = {{"conv2", 1.5}};
+  options.text = {.rank = 4, .alpha = 8, .targets = {"query", "value"}};
+  options.text.alpha_pattern = {{"layer.1.attention.self.query", 32}};
+  TwoTower model = random_model(1);
+  const AdapterPlan plan = plan_adapters(model, options);
+  apply_adapters(model, plan, 1);
+  const auto found = adapters_of(model);
+  const std::string image = "encode_image.i3_resnet.";
+  const std::string text = "encode_text.text_encoder.encoder.";
+  using Pair = std::pair<std::int64_t, double>;
+  EXPECT_EQ(found.at(image + "layer3.0.conv2"), Pair(7, 1.5));
+  EXPECT_EQ(found.at(image + "layer4.0.conv2"), Pair(5, 1.5));
+  EXPECT_EQ(found.at(image + "layer1.0.conv2"), Pair(3, 1.5));
+  EXPECT_EQ(found.at(image + "layer1.0.conv1"), Pair(2, 6));
+  EXPECT_EQ(found.at(image + "conv1"), Pair(2, 6));
+  EXPECT_EQ(found.at(text + "layer.0.attention.self.query"), Pair(4, 8));
+  EXPECT_EQ(found.at(text + "layer.1.attention.self.query"), Pair(4, 32));
+  std::int64_t trainable = 0;
+  for (const auto& [name, parameter] : trainable_parameters(model)) trainable += parameter.numel();
+  EXPECT_EQ(plan.num_trainable, trainable);
+  for (const AdapterPlanRow& row : plan.rows) {
+    if (row.part != "adapted") continue;
+    EXPECT_EQ(Pair(row.rank, row.alpha), found.at(row.module)) << row.module;
+  }
+}
+
+TEST(AdapterPlan, PatternsThatDecideNothingAreRefused) {
+  TwoTower model = random_model(2);
+  const auto refused = [&](auto change, std::initializer_list<std::string> words) {
+    AdaptOptions options{.method = "peft"};
+    change(options);
+    expect_error<ConfigError>([&] { (void)plan_adapters(model, options); }, ExitCode::kUsage,
+                              words);
+  };
+  // A module of the tower, but no target; one of the other tower; one of neither.
+  for (const char* pattern : {"conv1", "query", "conv7", "layer9\\..*"}) {
+    refused(
+        [&](auto& o) {
+          o.image.rank_pattern = {{pattern, 4}};
+        },
+        {"adapt.image.rank_pattern", pattern, "none of the tower's targets"});
+    refused(
+        [&](auto& o) {
+          o.image.alpha_pattern = {{pattern, 4}};
+        },
+        {"adapt.image.alpha_pattern", pattern});
+  }
+  refused(
+      [](auto& o) {
+        o.text.rank_pattern = {{"query", 4}, {"layer.1.attention.self.query", 2}};
+      },
+      {"adapt.text.rank_pattern", "layer.1.attention.self.query", "earlier pattern"});
+  refused([](auto& o) { o.text.rank_pattern = {{"(", 4}}; }, {"'('"});
+  refused([](auto& o) { o.text.rank_pattern = {{"query", 0}}; }, {"query", "rank 0"});
+  refused([](auto& o) { o.text.alpha_pattern = {{"query", 0}}; }, {"query", "alpha 0"});
+  refused(
+      [](auto& o) {
+        o.text.rank = 0;
+        o.text.rank_pattern = {{"query", 4}};
+      },
+      {"adapt.text.", "rank is 0"});
+}
+
 TEST(AdapterPlan, TheTableJoinsRowsAndNamesTheDenominator) {
   TwoTower model = random_model(2);
   AdaptOptions options{.method = "peft"};
@@ -211,11 +288,19 @@ TEST(AdapterPlan, TheTableJoinsRowsAndNamesTheDenominator) {
   const std::string table = plan.table();
   for (const char* part :
        {"encode_image.i3_resnet.layer*.*.conv2", "encoder.layer.*.attention.self.query",
-        "logit_scale", "the log-scale among them", "unused", " %)"})
+        "logit_scale", "\nlog-scale 1, trained\n", "\nadapters ", "unused", " %)\n"})
     EXPECT_NE(table.find(part), std::string::npos) << part << "\n" << table;
-  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 9) << table;
+  EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 11) << table;
+  EXPECT_EQ(table.find("\nweights "), std::string::npos) << table;
   const std::string full = plan_adapters(model, {}).table();
-  EXPECT_EQ(std::count(full.begin(), full.end(), '\n'), 6) << full;
+  EXPECT_EQ(std::count(full.begin(), full.end(), '\n'), 8) << full;
+  EXPECT_NE(full.find("\nweights "), std::string::npos) << full;
+  EXPECT_EQ(full.find("\nadapters "), std::string::npos) << full;
+  options.train_log_scale = false;
+  options.image.rank_pattern = {{"layer4\\.", 2}};  // another rank is another row
+  const std::string fixed = plan_adapters(model, options).table();
+  EXPECT_NE(fixed.find("\nlog-scale fixed\n"), std::string::npos) << fixed;
+  EXPECT_EQ(std::count(fixed.begin(), fixed.end(), '\n'), 12) << fixed;
 }
 
 }  // namespace

@@ -75,10 +75,16 @@ TEST_F(FullSize, PlansHaveTheWrittenPercentages) {
   const AdapterPlan plan = plan_adapters(*model(), options);
   EXPECT_EQ(plan.num_trainable, 2'975'744);
   EXPECT_EQ(plan.num_base_parameters, 270'935'389);
-  EXPECT_NE(plan.table().find("trainable 2,975,744 of 270,935,389 (1.098 %)"), std::string::npos)
+  EXPECT_NE(plan.table().find("\nadapters 2,975,744 of 270,935,389 (1.098 %)\nlog-scale fixed\n"),
+            std::string::npos)
       << plan.table();
   options.train_log_scale = true;
-  EXPECT_EQ(plan_adapters(*model(), options).num_trainable, 2'975'745);
+  const AdapterPlan with_scale = plan_adapters(*model(), options);
+  EXPECT_EQ(with_scale.num_trainable, 2'975'745);
+  EXPECT_NE(with_scale.table().find(
+                "\nadapters 2,975,744 of 270,935,389 (1.098 %)\nlog-scale 1, trained\n"),
+            std::string::npos)
+      << with_scale.table();
   // Every convolution but the heads, and the six linear layers that the loss reaches.
   options.train_log_scale = false;
   options.image = {.rank = 4, .targets = {"conv[123]$", "downsample.0"}};

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <tuple>
 
 namespace triphase::models {
 namespace {
@@ -34,6 +35,19 @@ TEST(TargetPattern, AnythingElseIsSearchedAsAnExpression) {
   EXPECT_FALSE(TargetPattern("^conv[12]").fits(kConv));
   triphase::test::expect_error<ConfigError>([] { const TargetPattern pattern("conv(2"); },
                                             ExitCode::kUsage, {"'conv(2'"});
+}
+
+TEST(TargetPattern, HostileExpressionsEndSoonWithAnError) {
+  const std::string path = "encode_text." + std::string(5000, 'a') + ".query!";
+  triphase::test::expect_error<ConfigError>([&] { (void)TargetPattern("(a+)+$").fits(path); },
+                                            ExitCode::kUsage, {"'(a+)+$'", "simpler"});
+  triphase::test::expect_error<ConfigError>(
+      [&] { (void)TargetPattern("[" + std::string(1 << 20, 'a') + "]"); }, ExitCode::kUsage,
+      {"1048578 bytes"});
+  PeftConfig config;
+  config.target_expression = "([a-z_.]+)+Z";
+  triphase::test::expect_error<CheckpointError>([&] { (void)config.targets(path); },
+                                                ExitCode::kBadData, {"target_modules", "simpler"});
 }
 
 TEST(ModulePaths, TheListHasEveryParameterOnceInTheModelsOrder) {
@@ -125,6 +139,22 @@ TEST(PeftConfig, TheFirstPatternThatFitsDecidesRankAndAlpha) {
   // Begins at a dot, as (.*\.)? says.
   config.rank_pattern = {{"ery", 2}};
   EXPECT_EQ(config.rank_of(kQuery), 8);
+  // A name is an expression too: its dots are any character. Each as Python's re.match has it.
+  for (const auto& [key, path, fits] :
+       std::vector<std::tuple<std::string, std::string, bool>>{{"b.c", "a.bxc", true},
+                                                               {"b.c", "a.b.c", true},
+                                                               {"b.c", "axbxc", false},
+                                                               {"a.b.c", "a.b.c", true},
+                                                               {"x.a.b", "a.b", false},
+                                                               {"", "a.", true},
+                                                               {"", "a", false},
+                                                               {"b|c", "a.c", true},
+                                                               {"b|c", "a.bc", false},
+                                                               {"(b)\\3", "a.bb", true},
+                                                               {"b$", "a.b", true}}) {
+    config.rank_pattern = {{key, 2}};
+    EXPECT_EQ(config.rank_of(path) == 2, fits) << key << " " << path;
+  }
 }
 
 TEST(PeftConfig, WhatIsWrittenIsReadBack) {

@@ -2,8 +2,12 @@
 #include "tests/models/models_test_support.hpp"
 
 #include "base/json.hpp"
+#include "models/module_paths.hpp"
+#include "models/peft_config.hpp"
 
 #include <gtest/gtest.h>
+
+#include <set>
 
 namespace triphase::models {
 namespace {
@@ -69,6 +73,56 @@ TEST(PeftFolder, RsloraInOneTowerOrBothKeepsTheScale) {
   round_trip(options);
   options.image.rslora = true;
   round_trip(options);
+}
+
+AdaptOptions with_patterns() {
+  AdaptOptions options = different_towers();
+  options.image.rank_pattern = {{"layer[34]\\..*conv2$", 5}, {"conv1", 2}};
+  options.image.alpha_pattern = {{"layer4.0.conv2", 1.5}};
+  options.text.alpha_pattern = {{"layer.1.attention.self.query", 32}};
+  return options;
+}
+
+TEST(PeftFolder, PatternsTravelInEveryMixtureOfScales) {
+  AdaptOptions options = with_patterns();
+  round_trip(options);
+  options.text.rslora = true;
+  round_trip(options);
+  options.image.rslora = true;
+  round_trip(options);
+}
+
+/// What the written patterns give by peft's own rule is what the model has.
+TEST(PeftFolder, WrittenPatternsMeanTheModelsRanksAndScales) {
+  for (const bool rslora : {false, true}) {
+    const TemporaryFolder folder;
+    AdaptOptions options = with_patterns();
+    options.image.rslora = options.text.rslora = rslora;
+    TwoTower model = random_model(4);
+    write_peft_folder(folder / "a", model, adapt(model, options));
+    const PeftConfig config = read_peft_config(folder / "a" / "adapter_config.json");
+    EXPECT_FALSE(config.rank_pattern.empty());
+    EXPECT_FALSE(config.alpha_pattern.empty());
+    std::set<std::int64_t> ranks;
+    for (const ModuleEntry& module : list_modules(*model)) {
+      EXPECT_EQ(config.targets(module.path), module.is_adapted()) << module.path;
+      if (!module.is_adapted()) continue;
+      const LowRankOptions expected = module.low_rank();
+      ranks.insert(expected.rank);
+      EXPECT_EQ(config.rank_of(module.path), expected.rank) << module.path;
+      EXPECT_EQ(config.alpha_of(module.path), expected.alpha) << module.path;
+      EXPECT_EQ(config.rslora, expected.rslora);
+    }
+    EXPECT_EQ(ranks, (std::set<std::int64_t>{2, 3, 5}));
+    // Into a model that is adapted by the same options, and not into one without the patterns.
+    TwoTower same = random_model(4);
+    apply_adapters(same, plan_adapters(same, options), 9);
+    read_peft_folder(folder / "a", same);
+    TwoTower other = random_model(4);
+    apply_adapters(other, plan_adapters(other, different_towers()), 9);
+    expect_error<CheckpointError>([&] { read_peft_folder(folder / "a", other); },
+                                  ExitCode::kBadData, {"rank 2", "rank 3"});
+  }
 }
 
 TEST(PeftFolder, TheConfigHasPeftsKeys) {
@@ -187,6 +241,12 @@ TEST(PeftFolder, VariantsThatAreNotComputedAreRefused) {
   expect_config_refused("use_rslora", 1, {"use_rslora"});
   expect_config_refused("rank_pattern", {1}, {"rank_pattern"});
   expect_config_refused("rank_pattern", {{"(", 2}}, {"regular expression"});
+  expect_config_refused("rank_pattern", {{"(a+)+$|" + std::string(1 << 20, 'a'), 2}},
+                        {"1048592 bytes", "rank_pattern"});
+  expect_config_refused("alpha_pattern", {{"([a-z_.0-9]+)+[!?]", 2}}, {"alpha_pattern", "simpler"});
+  Json many = Json::object();
+  for (int i = 0; i < 1001; ++i) many["[a-z]" + std::to_string(i)] = 2;
+  expect_config_refused("rank_pattern", many, {"1001 regular expressions"});
   expect_config_refused("target_modules", nullptr, {"target_modules"});
   expect_config_refused("target_modules", {"key"}, {"no factors for", "key"});
   expect_config_refused("target_modules", {1}, {"target_modules"});

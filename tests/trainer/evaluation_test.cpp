@@ -51,6 +51,26 @@ TEST(Prompts, ErrorsNameFileAndPlace) {
                           ExitCode::kMissingInput, {"none.toml"});
 }
 
+TEST(Prompts, ArePreparedAsTheRunSays) {
+  const TemporaryFolder folder;
+  EvaluationSubject subject = evaluation_subject(folder.path());
+  const data::Tokenizer tokenizer(subject.config.model.tokenizer);
+  const std::string prompt = "No mass. Renal-cyst";
+  std::vector<std::vector<std::int64_t>> seen;
+  for (const auto preparation :
+       {data::TextPreparation::kWordPunct, data::TextPreparation::kLower}) {
+    subject.config.model.text_preparation = preparation;
+    const at::Tensor found = embed_texts(subject.model, {prompt}, tokenizer, subject.config);
+    seen.push_back(tokenizer.encode(data::prepare_report(prompt, preparation), 64));
+    const at::Tensor tokens = at::tensor(seen.back(), at::kLong).unsqueeze(0);
+    const at::NoGradGuard no_gradients;
+    const at::Tensor expected =
+        subject.model->encode_text_tokens(tokens, at::ones_like(tokens)).to(at::kFloat);
+    EXPECT_TRUE(at::equal(found, expected));
+  }
+  EXPECT_NE(seen[0], seen[1]);
+}
+
 TEST(EmbedSamples, EachSampleOnceInTheAskedOrderAsUnitRows) {
   const TemporaryFolder folder;
   EvaluationSubject subject = evaluation_subject(folder.path());

@@ -43,6 +43,7 @@ std::vector<KeyCase> key_cases() {
       {"model.weights", {"\"random\"", "\"a.safetensors\""}, {"\"\"", "1"}},
       {"model.tokenizer", {"\"t\""}, {"1"}},
       {"model.max_text_tokens", {"2", "4096"}, {"1", "5000"}},
+      {"model.text_preparation", {"\"wordpunct\"", "\"lower\""}, {"\"upper\"", "1"}},
       {"model.batch_norm", {"\"frozen\"", "\"local\""}, {"\"sync\"", "\"none\""}},
       {"adapt.method", {"\"full\"", "\"peft\""}, {"\"lora\"", "1"}},
       {"adapt.train_heads", {"true"}, {"1"}},
@@ -53,6 +54,15 @@ std::vector<KeyCase> key_cases() {
       {"adapt.image.dropout", {"0", "0.5"}, {"1", "-0.1"}},
       {"adapt.image.rslora", {"true"}, {"1"}},
       {"adapt.image.targets", {"[\"conv2\"]"}, {"[]", "[\"\"]", "[\"(\"]", "\"conv 2\""}},
+      {"adapt.image.rank_pattern",
+       {"[]", "[\"conv2=4\"]", "[\"layer(?=3)=4\", \"a=b=4096\"]"},
+       {"[\"conv2\"]", "[\"=4\"]", "[\"conv2=\"]", "[\"conv2=0\"]", "[\"conv2=1.5\"]",
+        "[\"conv2=4097\"]", "[\"(=4\"]", "[\"conv2= 4\"]", "[4]", "\"conv2=4\""}},
+      {"adapt.image.alpha_pattern",
+       {"[\"conv2=0.5\"]", "[\"conv2=16\"]"},
+       {"[\"conv2=0\"]", "[\"conv2=-1\"]", "[\"conv2=nan\"]", "[\"conv2=1e9\"]", "[\"conv2=x\"]"}},
+      {"adapt.text.rank_pattern", {"[\"query=4\"]"}, {"[\"query=0\"]"}},
+      {"adapt.text.alpha_pattern", {"[\"query=4.5\"]"}, {"[\"query=0\"]"}},
       {"adapt.text.rank", {"0", "8"}, {"-1"}},
       {"adapt.text.alpha", {"1"}, {"0"}},
       {"adapt.text.dropout", {"0.1"}, {"1"}},
@@ -190,6 +200,16 @@ TEST(RunConfig, CombinationsThatCannotWorkAreRefused) {
            "loss.temperature_learnable=false"},
           "nothing else trains");
   EXPECT_NO_THROW(from_sets({"checkpoint.keep_best=validation_auc", "evaluate.prompts=p.toml"}));
+}
+
+TEST(RunConfig, PatternsAreDividedAtTheLastEqualsSign) {
+  const RunConfig config = from_sets({R"(adapt.image.rank_pattern=["layer(?=4)=16", "conv2=4"])",
+                                      R"(adapt.text.alpha_pattern=["query=2.5"])"});
+  using Ranks = std::vector<std::pair<std::string, std::int64_t>>;
+  using Alphas = std::vector<std::pair<std::string, double>>;
+  EXPECT_EQ(config.adapt.image.rank_pattern, (Ranks{{"layer(?=4)", 16}, {"conv2", 4}}));
+  EXPECT_EQ(config.adapt.text.alpha_pattern, (Alphas{{"query", 2.5}}));
+  EXPECT_TRUE(config.adapt.image.alpha_pattern.empty());
 }
 
 TEST(RunConfig, TemperatureHasItsDeclaredMeaning) {

@@ -2,13 +2,19 @@
 #include "trainer/config/run_config_tables.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
-#include <regex>
+#include <type_traits>
+
+#include "base/text_pattern.hpp"
 
 namespace triphase::trainer {
 namespace {
 
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 40;
+constexpr std::int64_t kMaxRank = 4096;
+constexpr double kMinAlpha = 1e-6;
+constexpr double kMaxAlpha = 1e6;
 
 template <class T>
 void check_range(const ConfigReader& reader, const std::string& path, T value, T low, T high) {
@@ -30,28 +36,58 @@ void read_fraction(ConfigReader& reader, const std::string& path, double& value)
     throw reader.error(path, str("must be in [0, 1), is ", value, "."));
 }
 
+void check_expression(const ConfigReader& reader, const std::string& path,
+                      const std::string& target) {
+  try {
+    const TextPattern expression(target, PatternOrigin::kGiven);
+  } catch (const ConfigError& error) {
+    throw reader.error(path, error.message());
+  }
+}
+
 void read_targets(ConfigReader& reader, const std::string& path,
                   std::vector<std::string>& targets) {
   reader.read(path, targets);
   for (const std::string& target : targets) {
     if (target.empty())
       throw reader.error(path, "holds an empty name. Name a module or drop the entry.");
-    try {
-      const std::regex expression(target);
-    } catch (const std::regex_error& error) {
-      throw reader.error(
-          path, str("holds '", target, "', which is no regular expression (", error.what(), ")."));
-    }
+    check_expression(reader, path, target);
+  }
+}
+
+/// Reads "pattern=value" entries. The last '=' divides: a pattern may hold others.
+template <class Value>
+void read_patterns(ConfigReader& reader, const std::string& path, Value low, Value high,
+                   std::vector<std::pair<std::string, Value>>& patterns) {
+  std::vector<std::string> entries;
+  if (!reader.read(path, entries)) return;
+  patterns.clear();
+  for (const std::string& entry : entries) {
+    const std::size_t divider = entry.rfind('=');
+    const std::string pattern = entry.substr(0, std::min(divider, entry.size()));
+    if (divider == std::string::npos || pattern.empty())
+      throw reader.error(path, str("holds '", entry, "', expected \"pattern=value\"."));
+    check_expression(reader, path, pattern);
+    Value value{};
+    const char* end = entry.data() + entry.size();
+    const auto parsed = std::from_chars(entry.data() + divider + 1, end, value);
+    if (parsed.ec != std::errc() || parsed.ptr != end || !(value >= low && value <= high))
+      throw reader.error(path, str("holds '", entry, "', whose value is no ",
+                                   std::is_integral_v<Value> ? "whole " : "", "number in [", low,
+                                   ", ", high, "]."));
+    patterns.emplace_back(pattern, value);
   }
 }
 
 void read_tower(ConfigReader& reader, const std::string& table,
                 models::TowerAdapterOptions& tower) {
-  read_range(reader, table + ".rank", tower.rank, 0, 4096);
-  read_positive(reader, table + ".alpha", tower.alpha, 1e6);
+  read_range(reader, table + ".rank", tower.rank, 0, kMaxRank);
+  read_positive(reader, table + ".alpha", tower.alpha, kMaxAlpha);
   read_fraction(reader, table + ".dropout", tower.dropout);
   reader.read(table + ".rslora", tower.rslora);
   read_targets(reader, table + ".targets", tower.targets);
+  read_patterns(reader, table + ".rank_pattern", std::int64_t{1}, kMaxRank, tower.rank_pattern);
+  read_patterns(reader, table + ".alpha_pattern", kMinAlpha, kMaxAlpha, tower.alpha_pattern);
   if (tower.rank > 0 && tower.targets.empty())
     throw reader.error(table + ".targets", str("is empty but ", table, ".rank is ", tower.rank,
                                                ". Name modules, or set the rank to 0."));
@@ -121,6 +157,12 @@ void read_data_table(ConfigReader& reader, DataOptions& options) {
   read_augment(reader, options.augment);
 }
 
+void read_text_preparation(ConfigReader& reader, data::TextPreparation& preparation) {
+  std::string name = data::text_preparation_name(preparation);
+  reader.read_choice("model.text_preparation", name, data::text_preparation_names());
+  preparation = data::text_preparation_from_name(name);
+}
+
 void read_model_table(ConfigReader& reader, ModelOptions& options) {
   reader.read("model.preset", options.preset);
   try {
@@ -133,6 +175,7 @@ void read_model_table(ConfigReader& reader, ModelOptions& options) {
     throw reader.error("model.weights", "is empty. Name a file or a folder, or write 'random'.");
   reader.read("model.tokenizer", options.tokenizer);
   read_range(reader, "model.max_text_tokens", options.max_text_tokens, 2, 4096);
+  read_text_preparation(reader, options.text_preparation);
   read_word(reader, "model.batch_norm", options.batch_norm, {"frozen", "local"},
             {{"sync", "statistics of one batch are not joined over the ranks"}});
 }

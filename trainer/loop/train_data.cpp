@@ -15,6 +15,7 @@ void check_specification(const data::Cache& cache, const RunConfig& config,
   data::CacheSpec wanted = cache.spec();
   if (config.preprocess) wanted.preprocess = *config.preprocess;
   if (tokenizer != nullptr) wanted.tokenizer_hash = tokenizer->hash();
+  wanted.text_preparation = config.model.text_preparation;
   data::check_cache_spec(cache, wanted);
 }
 
