@@ -147,6 +147,43 @@ TEST(Phantom, VolumesPrepareToOneOrientationWhateverTheSiteStores) {
   EXPECT_EQ(stored, (std::set<std::string>{"+0+1+2", "-0-1+2", "+2-0-1"}));
 }
 
+/// What the source's reports teach about cirrhosis does not hold at the target.
+TEST(Phantom, CirrhosisGoesWithHccAtTheSourceAndNotAtTheTarget) {
+  std::vector<double> difference;
+  for (const PhantomSite& site : phantom_sites()) {
+    std::array<double, 2> share{};
+    for (std::int64_t number = 0; number < 2000; ++number)
+      for (const bool has_hcc : {false, true})
+        share[has_hcc ? 1 : 0] +=
+            make_patient({}, site, number, has_hcc).findings.cirrhosis ? 1.0 / 2000 : 0;
+    for (const std::size_t has_hcc : {0U, 1U})
+      EXPECT_NEAR(share[has_hcc], site.cirrhosis_share[has_hcc], 0.045) << site.name;  // 4 errors
+    difference.push_back(share[1] - share[0]);
+  }
+  EXPECT_GT(difference[0], 0.4);
+  EXPECT_LT(difference[1], 0);
+}
+
+TEST(Phantom, OralContrastFillsMostOfTheBowelAndNothingElse) {
+  PhantomSite with = phantom_sites()[1], without = with;
+  with.oral_contrast_share = 1;
+  without.oral_contrast_share = 0;
+  int filled = 0;
+  for (std::int64_t number = 0; number < 40; ++number) {
+    const auto bright = make_patient({}, with, number, true).shapes;
+    const auto plain = make_patient({}, without, number, true).shapes;
+    ASSERT_EQ(bright.size(), plain.size()) << number;
+    for (std::size_t i = 0; i < bright.size(); ++i) {
+      EXPECT_EQ(bright[i].center, plain[i].center) << number;
+      if (bright[i].hu == plain[i].hu) continue;
+      ++filled;
+      EXPECT_TRUE(bright[i].hu >= 150 && bright[i].hu <= 350) << bright[i].hu;
+      EXPECT_LT(plain[i].hu, 80) << number;
+    }
+  }
+  EXPECT_NEAR(filled / (40 * 22.0), 0.6, 0.07);  // 4 standard errors
+}
+
 TEST(Phantom, BenignBrightMassesAreRareAtTheSourceAndCommonAtTheTarget) {
   std::vector<double> share;
   for (const PhantomSite& site : phantom_sites()) {
