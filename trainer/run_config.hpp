@@ -18,6 +18,9 @@ struct RunOptions {
   std::string output_dir = "runs";  ///< the run folder is output_dir/name
   std::int64_t seed = 0;
   std::int64_t log_every_steps = 10;
+  /// Wall-time limit, in seconds since the program's start: the run then stops at a step, saves and
+  /// ends with 75, as after SIGUSR1. 0: none. Leave room for one step and one checkpoint.
+  double max_seconds = 0;
 };
 
 struct DataOptions {
@@ -136,6 +139,9 @@ struct RunConfig {
 /// Pairs of one rank. @throws ConfigError when global_pairs is not a multiple of num_ranks, or when
 /// micro_pairs asks for several passes
 [[nodiscard]] std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks);
+
+/// @throws ConfigError when distributed.backend is 'self' and there are several ranks
+void check_backend(const RunConfig& config, int num_ranks);
 
 /// The log-scale's first value from temperature_init and its declared meaning. Natural logarithm.
 [[nodiscard]] double initial_log_scale(const LossOptions& loss);

@@ -105,6 +105,7 @@ void read_run_table(ConfigReader& reader, RunOptions& options) {
     throw reader.error("run.output_dir", "is empty. Use '.' for this folder.");
   read_range(reader, "run.seed", options.seed, 0, std::numeric_limits<std::int64_t>::max());
   read_range(reader, "run.log_every_steps", options.log_every_steps, 1, kMaxCount);
+  read_range(reader, "run.max_seconds", options.max_seconds, 0, 1e9);
 }
 
 void read_data_table(ConfigReader& reader, DataOptions& options) {
