@@ -6,6 +6,7 @@
 #include "trainer/evaluate.hpp"
 #include "trainer/evaluate_model.hpp"
 #include "trainer/loop/train_data.hpp"
+#include "trainer/torch_setup.hpp"
 
 #include <torch/headeronly/version.h>
 
@@ -56,6 +57,7 @@ Subject open_subject(const RunConfig& config, const std::string& checkpoint,
 Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                   const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress) {
   dist::ProcessGroup& group = runtime.world();
+  set_up_torch(config.precision, runtime);
   Subject subject = open_subject(config, checkpoint, group);
   log.info("evaluate split=", split, " checkpoint=", subject.loaded.checkpoint);
   Json json =
@@ -81,6 +83,7 @@ Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const 
 void embed_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress) {
   dist::ProcessGroup& group = runtime.world();
+  set_up_torch(config.precision, runtime);
   Subject subject = open_subject(config, checkpoint, group);
   std::vector<std::int64_t> indices;
   dist::agree_on(group, [&] { indices = subject.cache->select(split, config.data.sites); });
