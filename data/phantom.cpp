@@ -46,19 +46,22 @@ const CohortSize& cohort_size(const std::string& name) {
 
 void check_options(const PhantomOptions& options) {
   const auto& o = options;
-  TRIPHASE_CHECK(ConfigError, o.num_patients >= 0 && o.num_patients <= 1'000'000,
-                 "phantom patients is ", o.num_patients,
-                 ", expected 0 (the size's own number) to 1000000.");
+  TRIPHASE_CHECK(ConfigError, o.num_patients >= 0 && o.num_patients <= kPhantomPatientsMax,
+                 "phantom patients is ", o.num_patients, ", expected 0 (the size's own number) to ",
+                 kPhantomPatientsMax, ".");
   TRIPHASE_CHECK(ConfigError, o.num_threads >= 1, "phantom threads is ", o.num_threads,
                  ", expected at least 1.");
   TRIPHASE_CHECK(ConfigError,
-                 o.lesion_diameter_min_mm >= 2 &&
+                 o.lesion_diameter_min_mm >= kPhantomLesionMinMm &&
                      o.lesion_diameter_max_mm >= o.lesion_diameter_min_mm &&
-                     o.lesion_diameter_max_mm <= 90,
+                     o.lesion_diameter_max_mm <= kPhantomLesionMaxMm,
                  "phantom lesion diameters are ", o.lesion_diameter_min_mm, " to ",
-                 o.lesion_diameter_max_mm, " mm, expected 2 <= smallest <= largest <= 90.");
-  TRIPHASE_CHECK(ConfigError, o.lesion_contrast >= 0 && o.lesion_contrast <= 4,
-                 "phantom lesion contrast is ", o.lesion_contrast, ", expected 0 to 4.");
+                 o.lesion_diameter_max_mm, " mm, expected ", kPhantomLesionMinMm,
+                 " <= smallest <= largest <= ", kPhantomLesionMaxMm, ".");
+  TRIPHASE_CHECK(ConfigError,
+                 o.lesion_contrast >= 0 && o.lesion_contrast <= kPhantomLesionContrastMax,
+                 "phantom lesion contrast is ", o.lesion_contrast, ", expected 0 to ",
+                 kPhantomLesionContrastMax, ".");
   TRIPHASE_CHECK(ConfigError, o.hcc_prevalence >= 0 && o.hcc_prevalence <= 1,
                  "phantom HCC prevalence is ", o.hcc_prevalence, ", expected 0 to 1.");
 }

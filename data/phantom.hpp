@@ -8,6 +8,12 @@
 
 namespace triphase::data {
 
+/// What PhantomOptions may hold; every bound is allowed.
+inline constexpr std::int64_t kPhantomPatientsMax = 1'000'000;
+inline constexpr double kPhantomLesionMinMm = 2;   ///< an HCC's diameter
+inline constexpr double kPhantomLesionMaxMm = 90;  ///< larger ones leave the liver
+inline constexpr double kPhantomLesionContrastMax = 4;
+
 /// The synthetic cohort of design §9. Deterministic from the seed, whatever the number of threads.
 struct PhantomOptions {
   std::filesystem::path out_dir;

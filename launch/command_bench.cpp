@@ -3,6 +3,7 @@
 #include "dist/benchmark.hpp"
 #include "launch/command.hpp"
 #include "trainer/benchmark.hpp"
+#include "trainer/torch_setup.hpp"
 
 #include <algorithm>
 #include <array>
@@ -30,6 +31,7 @@ Action prepare_collectives(const Arguments& arguments, dist::Runtime& runtime) {
   return [=, &runtime] {
     std::vector<std::int64_t> sizes;
     for (std::int64_t bytes = 8; bytes <= largest; bytes *= 8) sizes.push_back(bytes);
+    trainer::set_up_torch({}, runtime);
     const auto timings = dist::bench_collectives(runtime.world(), sizes, count);
     if (runtime.rank() != 0) return ExitCode::kDone;
     Json figures{{"backend", runtime.world().backend()}, {"num_ranks", runtime.num_ranks()}, {"timings", Json::array()}};
@@ -54,6 +56,7 @@ Action prepare_loss(const Arguments& arguments, dist::Runtime& runtime) {
   const auto count = static_cast<int>(iterations(arguments));
   const std::string out = arguments.text("out");
   return [=, &runtime] {
+    trainer::set_up_torch({}, runtime);
     const dist::LossTiming t = dist::bench_loss(runtime.world(), pairs, width, count);
     if (runtime.rank() != 0) return ExitCode::kDone;
     std::printf("%lld pairs of width %lld on %d ranks: tiled %.4f s, dense (two b x B matrices) %.4f s, tiled / dense %.2f\n"
@@ -108,6 +111,7 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   options.iterations = iterations(arguments);
   const std::string out = arguments.text("out");
   return [=, &runtime] {
+    trainer::set_up_torch(options.precision, runtime);
     const Json figures = trainer::bench_step(options, runtime.world());
     if (runtime.rank() != 0) return ExitCode::kDone;
     for (const auto& [phase, seconds] : figures.at("seconds").items())
@@ -126,6 +130,7 @@ Action prepare_data(const Arguments& arguments, dist::Runtime& runtime) {
   const auto workers = static_cast<int>(arguments.integer("workers", 1, 1, 1024));
   const std::string out = arguments.text("out");
   return [=, &runtime] {
+    trainer::set_up_torch({}, runtime);
     const Json figures = trainer::bench_data(cache, batch_size, workers);
     if (runtime.rank() != 0) return ExitCode::kDone;
     std::printf("%lld volumes in %.3f s: %.1f volumes/s, %.1f MiB/s of float32\n", figures.at("volumes").get<long long>(),
@@ -180,7 +185,7 @@ Command bench_step_command() {
 Command bench_data_command() {
   return {.spec = {.name = "bench data",
                    .summary = "times reading a cache through the loader",
-                   .example = "  triphase bench data --cache cohort/cache --workers 2",
+                   .example = "  triphase bench data --cache quickstart/cache --workers 2",
                    .options = {{"cache", "DIR", "the cache", true},
                                {"batch", "N", "samples per batch (default 8)"},
                                {"workers", "N", "reading threads (default 1)"},

@@ -24,19 +24,13 @@ data::CacheBuildOptions build_options(const Arguments& arguments) {
   if (arguments.has("preset")) sources.sets.push_back("preprocess.preset=" + arguments.text("preset"));
   for (const std::string& set : arguments.all("set")) sources.sets.push_back(set);
 
-  std::string tokenizer = arguments.text("tokenizer");
-  if (!sources.files.empty()) {  // a run file: read as a whole, so that its other tables are checked too
-    const trainer::RunConfig config = trainer::load_run_config(sources);
-    options.preprocess = config.preprocess.value_or(data::preprocess_preset("merlin"));
-    options.max_text_tokens = config.model.max_text_tokens;
-    options.text_preparation = config.model.text_preparation;
-    if (tokenizer.empty()) tokenizer = config.model.tokenizer;
-  } else {
-    ConfigReader reader(sources);
-    options.preprocess = trainer::read_preprocess_table(reader, "merlin");
-    trainer::read_text_preparation(reader, options.text_preparation);
-    reader.finish();
-  }
+  // Read as a whole, with and without a run file: what is set for the runs does no harm here, and
+  // what nothing reads is refused.
+  const trainer::RunConfig config = trainer::load_run_config(sources);
+  options.preprocess = config.preprocess.value_or(data::preprocess_preset("merlin"));
+  options.max_text_tokens = config.model.max_text_tokens;
+  options.text_preparation = config.model.text_preparation;
+  const std::string tokenizer = arguments.text("tokenizer", config.model.tokenizer);
   options.max_text_tokens = arguments.integer("max-text-tokens", options.max_text_tokens, 2, 4096);
   options.tokenizer_dir = tokenizer.empty() ? options.manifest.parent_path() / "tokenizer"
                                              : std::filesystem::path(tokenizer);
@@ -138,7 +132,8 @@ Command cache_build_command() {
   return {
       .spec = {.name = "cache build",
                .summary = "preprocesses and tokenizes a manifest into HDF5 shards; does only what is missing or stale",
-               .example = "  triphase cache build --manifest cohort/manifest.csv --out cohort/cache --preset phantom\n"
+               .example = "  triphase cache build --manifest quickstart/cohort/manifest.csv --out quickstart/cache "
+                          "--preset phantom\n"
                           "  mpirun -np 2 triphase cache build --manifest m.csv --out cache --tokenizer roberta",
                .options = {{"manifest", "FILE", "CSV: id,patient_id,site,split,image,report,label:<finding>...", true},
                            {"out", "DIR", "the cache folder", true},
@@ -148,15 +143,15 @@ Command cache_build_command() {
                            {"threads", "N", "threads per rank (default 1)"},
                            {"shard-mib", "MIB", "size of a shard (default 4096)"},
                            {"config", "FILE", "a run file; its [preprocess] and [model] count", false, true},
-                           {"set", "K=V", "e.g. preprocess.storage=float16", false, true}}},
+                           {"set", "K=V", "one value, e.g. preprocess.storage=float16", false, true}}},
       .prepare = prepare_build};
 }
 
 Command cache_verify_command() {
   return {.spec = {.name = "cache verify",
                    .summary = "checks every hash of a cache; the ranks divide its shards",
-                   .example = "  triphase cache verify cohort/cache\n"
-                              "  mpirun -np 4 triphase cache verify cohort/cache",
+                   .example = "  triphase cache verify quickstart/cache\n"
+                              "  mpirun -np 4 triphase cache verify quickstart/cache",
                    .options = {},
                    .positional_name = "DIR",
                    .min_positionals = 1,
@@ -167,7 +162,7 @@ Command cache_verify_command() {
 Command cache_show_command() {
   return {.spec = {.name = "cache show",
                    .summary = "prints counts, specification, splits and sites of a cache",
-                   .example = "  triphase cache show cohort/cache",
+                   .example = "  triphase cache show quickstart/cache",
                    .options = {},
                    .positional_name = "DIR",
                    .min_positionals = 1,

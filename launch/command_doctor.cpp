@@ -2,9 +2,9 @@
 #include "base/parallel.hpp"
 #include "data/library_versions.hpp"
 #include "launch/command.hpp"
+#include "trainer/torch_setup.hpp"
 
 #include <ATen/Context.h>
-#include <ATen/Parallel.h>
 #include <sys/resource.h>
 #include <torch/headeronly/version.h>
 
@@ -42,32 +42,58 @@ std::string free_space(const std::filesystem::path& path) {
   return error ? "unknown" : str(space.available >> 30, " GiB");
 }
 
-ExitCode examine(const dist::Runtime& runtime, const std::vector<std::string>& hosts) {
+/// The folder that LibTorch was loaded from; empty where the system does not tell.
+std::filesystem::path libtorch_folder() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    const std::size_t path = line.find('/');
+    if (path != std::string::npos && line.ends_with("/libtorch_cpu.so"))
+      return std::filesystem::path(line.substr(path)).parent_path();
+  }
+  return {};
+}
+
+/// Whether an NCCL library lies where LibTorch would look for it. Looked for by name, not loaded.
+std::string nccl_library() {
+  const std::filesystem::path libtorch = libtorch_folder();
+  for (const char* place : {"libnccl.so.2", "../../nvidia/nccl/lib/libnccl.so.2"}) {
+    const std::filesystem::path file = (libtorch / place).lexically_normal();
+    std::error_code ignored;
+    if (!libtorch.empty() && std::filesystem::exists(file, ignored))
+      return str(file.string(), " (not used: gradients are reduced on the host)");
+  }
+  return str("none beside LibTorch (", libtorch.empty() ? "whose folder is unknown" : libtorch.string(), ")");
+}
+
+ExitCode examine(dist::Runtime& runtime, int threads, const std::vector<std::string>& hosts) {
   row("triphase", TRIPHASE_VERSION);
   row("LibTorch", TORCH_VERSION);
   row("MPI", dist::Runtime::library_version());
   row("HDF5", data::hdf5_version());
   row("cores for this rank", std::to_string(available_cores()));
-  row("LibTorch threads", std::to_string(at::get_num_threads()));
   row("memory", memory_gib("MemTotal") + ", available " + memory_gib("MemAvailable"));
   row("free disk here", free_space("."));
   row("open files limit", limit_text(RLIMIT_NOFILE));
   row("locked memory limit", limit_text(RLIMIT_MEMLOCK));
-  row("GPU", at::hasCUDA() ? "seen by LibTorch (this version trains on the CPU; see the changelog)"
-                           : "none seen by LibTorch: the CPU is used");
+  row("GPU", at::hasCUDA() ? "seen by LibTorch, not used: this version computes on the CPU"
+                           : "none seen by LibTorch");
+  row("NCCL library", nccl_library());
   row("ranks", str(runtime.num_ranks(), " (", runtime.local_num_ranks(), " on this host)"));
-  row("a run here would use", runtime.num_ranks() > 1 ? "backend mpi" : "backend self: one process");
+  row("a run here would use",
+      str("the CPU, ", runtime.num_ranks(), runtime.num_ranks() == 1 ? " rank" : " ranks", " with ", threads,
+          threads == 1 ? " thread" : " threads", " each, backend ", runtime.world().backend()));
   for (std::size_t rank = 0; rank < hosts.size(); ++rank) row(str("  rank ", rank).c_str(), hosts[rank]);
   return ExitCode::kDone;
 }
 
 Action prepare(const Arguments& /*arguments*/, dist::Runtime& runtime) {
   return [&runtime] {
+    const int threads = trainer::agreed_threads(runtime);
     std::vector<std::string> hosts;
     for (int rank = 0; rank < runtime.num_ranks(); ++rank)
       hosts.push_back(dist::broadcast_text(
           runtime.world(), str(runtime.host(), ", local rank ", runtime.local_rank()), rank));
-    return runtime.rank() == 0 ? examine(runtime, hosts) : ExitCode::kDone;
+    return runtime.rank() == 0 ? examine(runtime, threads, hosts) : ExitCode::kDone;
   };
 }
 

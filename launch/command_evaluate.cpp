@@ -40,7 +40,8 @@ Action prepare_evaluate(const Arguments& arguments, dist::Runtime& runtime) {
   const bool progress_shown = shows_progress(arguments, runtime);
   const bool quiet = arguments.has("quiet");
   return [=, &runtime] {
-    Logger log = run_logger(config, quiet, runtime);
+    // A result that goes elsewhere leaves no run folder behind.
+    Logger log = out.empty() ? run_logger(config, quiet, runtime) : console_logger(quiet, runtime);
     const Json evaluation =
         trainer::evaluate_run(config, checkpoint, split, out, runtime, log, progress_shown);
     if (runtime.rank() == 0) print_summary(evaluation);
@@ -56,7 +57,7 @@ Action prepare_embed(const Arguments& arguments, dist::Runtime& runtime) {
   const bool progress_shown = shows_progress(arguments, runtime);
   const bool quiet = arguments.has("quiet");
   return [=, &runtime] {
-    Logger log = run_logger(config, quiet, runtime);
+    Logger log = console_logger(quiet, runtime);
     trainer::embed_run(config, checkpoint, split, out, runtime, log, progress_shown);
     if (runtime.rank() == 0) std::printf("%s\n", out.c_str());
     return ExitCode::kDone;
@@ -94,7 +95,8 @@ const OptionSpec kCheckpoint{"checkpoint", "DIR",
 Command evaluate_command() {
   return {.spec = {.name = "evaluate",
                    .summary = "prompt scores, linear probe, retrieval; AUC and F1 with intervals by patient",
-                   .example = "  triphase evaluate --config configs/phantom_peft.toml --checkpoint runs/peft --split test",
+                   .example = "  triphase evaluate --config configs/phantom_full.toml --config configs/phantom_peft.toml "
+                              "--checkpoint quickstart/runs/peft --split test",
                    .options = {kConfig,
                                kCheckpoint,
                                {"split", "NAME", "which split to score (default: data.test_split)"},
@@ -106,7 +108,8 @@ Command evaluate_command() {
 Command embed_command() {
   return {.spec = {.name = "embed",
                    .summary = "writes image and text embeddings to an HDF5 file",
-                   .example = "  triphase embed --config run.toml --checkpoint runs/peft --out embeddings.h5",
+                   .example = "  triphase embed --config configs/phantom_full.toml --checkpoint quickstart/runs/full "
+                              "--out embeddings.h5",
                    .options = {kConfig,
                                kCheckpoint,
                                {"split", "NAME", "which split (default: all)"},
@@ -118,7 +121,8 @@ Command embed_command() {
 Command report_command() {
   return {.spec = {.name = "report",
                    .summary = "one self-contained HTML page over run folders, and its figures as JSON",
-                   .example = "  triphase report runs/before runs/full runs/peft --out report.html",
+                   .example = "  triphase report quickstart/runs/before quickstart/runs/full quickstart/runs/peft "
+                              "--out report.html",
                    .options = {{"out", "FILE", "the HTML file (default, with one run folder: RUN_DIR/report.html)"}},
                    .positional_name = "RUN_DIR...",
                    .min_positionals = 1,

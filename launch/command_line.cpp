@@ -66,6 +66,9 @@ po::parsed_options parse_words(const CommandSpec& spec, const std::vector<std::s
 
 [[noreturn]] void refuse_unknown(const CommandSpec& spec, const std::string& word,
                                  const std::vector<OptionSpec>& options) {
+  if (word == "--set" || word.starts_with("--set=") || word == "--config" || word.starts_with("--config="))
+    throw usage_error(spec, str("'", word.substr(0, word.find('=')), "' has nothing to act on: triphase ", spec.name,
+                                " reads no configuration, only the options of its own"));
   std::vector<std::string> known;
   for (const OptionSpec& option : options) known.push_back("--" + option.name);
   const auto near = nearest_word(word, known);

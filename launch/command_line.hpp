@@ -44,7 +44,8 @@ class Arguments {
   [[nodiscard]] double number(const std::string& name, double absent, double low, double high) const;
 };
 
-/// @throws ConfigError for an unknown option (naming the nearest), a missing value or a wrong count
+/// @throws ConfigError for an unknown option (naming the nearest; --set and --config say that the
+/// command reads no configuration), a missing value or a wrong count
 [[nodiscard]] Arguments parse_arguments(const CommandSpec& spec, const std::vector<std::string>& words);
 
 [[nodiscard]] std::string help_text(const CommandSpec& spec);

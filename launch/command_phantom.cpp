@@ -27,12 +27,16 @@ Action prepare(const Arguments& arguments, dist::Runtime& runtime) {
   data::PhantomOptions options;
   options.out_dir = arguments.text("out");
   options.size = arguments.text("size", options.size);
-  options.num_patients = arguments.integer("patients", 0, 1, 10'000'000);
+  options.num_patients = arguments.integer("patients", 0, 1, data::kPhantomPatientsMax);
   options.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0, 0, INT64_MAX));
   options.num_threads = static_cast<int>(arguments.integer("threads", available_cores(), 1, 1024));
-  options.lesion_diameter_min_mm = arguments.number("lesion-min-mm", options.lesion_diameter_min_mm, 1, 200);
-  options.lesion_diameter_max_mm = arguments.number("lesion-max-mm", options.lesion_diameter_max_mm, 1, 200);
-  options.lesion_contrast = arguments.number("lesion-contrast", options.lesion_contrast, 0, 10);
+  const auto diameter = [&](const char* option, double absent) {
+    return arguments.number(option, absent, data::kPhantomLesionMinMm, data::kPhantomLesionMaxMm);
+  };
+  options.lesion_diameter_min_mm = diameter("lesion-min-mm", options.lesion_diameter_min_mm);
+  options.lesion_diameter_max_mm = diameter("lesion-max-mm", options.lesion_diameter_max_mm);
+  options.lesion_contrast =
+      arguments.number("lesion-contrast", options.lesion_contrast, 0, data::kPhantomLesionContrastMax);
   options.hcc_prevalence = arguments.number("hcc-prevalence", options.hcc_prevalence, 0, 1);
   const bool progress_shown = shows_progress(arguments, runtime);
   return [options, progress_shown] {

@@ -51,8 +51,9 @@ Action prepare(const Arguments& arguments, dist::Runtime& runtime) {
 Command train_command() {
   return {.spec = {.name = "train",
                    .summary = "adapts a model",
-                   .example = "  mpirun -np 2 triphase train --config configs/phantom_peft.toml\n"
-                              "  triphase train --config run.toml --set optimizer.lr=3e-4 --resume auto",
+                   .example = "  mpirun -np 2 triphase train --config configs/phantom_full.toml "
+                              "--config configs/phantom_peft.toml\n"
+                              "  triphase train --config configs/merlin_peft.toml --set optimizer.lr=3e-4 --resume auto",
                    .options = {{"config", "FILE", "run file; several allowed, the later wins", true, true},
                                {"set", "K=V", "one value, e.g. adapt.image.rank=4", false, true},
                                {"resume", "HOW", "never (default), auto, or a checkpoint folder"},

@@ -15,16 +15,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The safetensors file that a path stands for: itself, or the one in a checkpoint or peft folder.
+/// The safetensors file that a path stands for: itself, or the one in a run's best checkpoint, in
+/// a checkpoint (checkpoints/best names one), or in a peft folder.
 fs::path weights_file(const fs::path& path) {
   TRIPHASE_CHECK(ConfigError, path.extension() != ".pt" && path.extension() != ".pth",
                  "'", path.string(), "' is a torch.save file, which this version does not read. Convert it "
                  "to safetensors once, in Python: safetensors.torch.save_file(dict(state_dict), 'model.safetensors').");
+  if (const auto checkpoint = trainer::resolve_checkpoint(path))
+    return *checkpoint / "model.safetensors";
   if (!fs::is_directory(path)) return path;
   for (const char* name : {"model.safetensors", "adapter_model.safetensors"})
     if (fs::exists(path / name)) return path / name;
   throw CheckpointError(str("folder '", path.string(), "' holds neither model.safetensors nor "
-                            "adapter_model.safetensors. Give a checkpoint folder, a peft folder or a file."),
+                            "adapter_model.safetensors. Give a run folder, a checkpoint folder, a peft folder or a file."),
                         ExitCode::kMissingInput);
 }
 
@@ -132,11 +135,11 @@ const OptionSpec kCheckpoint{"checkpoint", "DIR", "checkpoint or run folder", tr
 
 Command weights_show_command() {
   return {.spec = {.name = "weights show",
-                   .summary = "lists a weights file's tensors, or what a run would adapt, freeze and train",
-                   .example = "  triphase weights show runs/peft/checkpoints/best\n"
+                   .summary = "lists the tensors of a file, checkpoint or run, or what a run would adapt, freeze and train",
+                   .example = "  triphase weights show quickstart/runs/peft/checkpoints/best\n"
                               "  triphase weights show --config configs/merlin_peft.toml",
                    .options = {{"config", "FILE", "a run file: print its adapter plan", false, true}, kSet},
-                   .positional_name = "[FILE]",
+                   .positional_name = "[PATH]",
                    .max_positionals = 1},
           .prepare = prepare_show};
 }
@@ -156,7 +159,8 @@ Command weights_convert_command() {
 Command weights_merge_command() {
   return {.spec = {.name = "weights merge",
                    .summary = "adds a checkpoint's adapters to the base weights and writes them as safetensors",
-                   .example = "  triphase weights merge --config run.toml --checkpoint runs/peft --out merged.safetensors",
+                   .example = "  triphase weights merge --config configs/phantom_full.toml --config configs/phantom_peft.toml "
+                              "--checkpoint quickstart/runs/peft --out merged.safetensors",
                    .options = {kConfig, kCheckpoint, {"out", "FILE", "the safetensors file", true}, kSet}},
           .prepare = prepare_merge};
 }
@@ -164,7 +168,8 @@ Command weights_merge_command() {
 Command weights_export_command() {
   return {.spec = {.name = "weights export",
                    .summary = "writes a checkpoint's adapters as a folder that Python's peft loads",
-                   .example = "  triphase weights export --config run.toml --checkpoint runs/peft --out adapter/",
+                   .example = "  triphase weights export --config configs/phantom_full.toml --config configs/phantom_peft.toml "
+                              "--checkpoint quickstart/runs/peft --out adapter/",
                    .options = {kConfig, kCheckpoint, {"out", "DIR", "the peft folder", true}, kSet}},
           .prepare = prepare_export};
 }

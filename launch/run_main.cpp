@@ -30,6 +30,14 @@ std::string general_help() {
          "  76 diverged, 77 permission, 78 timeout\n";
 }
 
+/// Commands whose names begin with this word, as "cache build" does with "cache".
+std::vector<const Command*> commands_under(const std::string& word) {
+  std::vector<const Command*> found;
+  for (const Command& command : commands())
+    if (command.spec.name.starts_with(word + " ")) found.push_back(&command);
+  return found;
+}
+
 /// Finds the command whose name the first words are, and takes them off.
 const Command& find_command(std::vector<std::string>& words) {
   std::vector<std::string> names;
@@ -47,10 +55,28 @@ const Command& find_command(std::vector<std::string>& words) {
     }
     names.push_back(name);
   }
-  const std::string given = words.size() > 1 && words[1][0] != '-' ? words[0] + " " + words[1] : words[0];
+  const bool is_alone = words.size() < 2 || words[1].starts_with('-');
+  if (is_alone && !commands_under(words[0]).empty()) {
+    std::string list;
+    for (const Command* command : commands_under(words[0]))
+      list += (list.empty() ? "'" : ", '") + command->spec.name + "'";
+    throw ConfigError(str("'", words[0], "' is no command by itself, but the first word of ", list,
+                          ". See: triphase ", words[0], " --help"));
+  }
+  const std::string given = !is_alone ? words[0] + " " + words[1] : words[0];
   const auto near = nearest_word(given, names);
   throw ConfigError(str("unknown command '", given, "'", near ? str(" (did you mean '", *near, "'?)") : "",
                         ". See: triphase --help"));
+}
+
+/// Help of one command, or of each command under the first word.
+std::string help_of(std::vector<std::string> words) {
+  const bool is_alone = words.size() < 2 || words[1].starts_with('-');
+  const std::vector<const Command*> group = is_alone ? commands_under(words[0]) : std::vector<const Command*>{};
+  if (group.empty()) return help_text(find_command(words).spec);
+  std::string text;
+  for (const Command* command : group) text += (text.empty() ? "" : "\n") + help_text(command->spec);
+  return text;
 }
 
 void print_error(const Error& error, int rank, int num_ranks, const std::string& host) {
@@ -100,10 +126,9 @@ int run_main(const std::vector<std::string>& arguments) {
   }
   try {
     // Help needs no MPI, so that it works on a login node.
-    std::vector<std::string> rest = words;
     for (const std::string& word : words) {
       if (word == "--help") {
-        std::printf("%s", help_text(find_command(rest).spec).c_str());
+        std::printf("%s", help_of(words).c_str());
         return 0;
       }
       if (word == "--version") {

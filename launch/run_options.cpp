@@ -12,10 +12,7 @@ trainer::RunConfig config_from(const Arguments& arguments, dist::Runtime& runtim
   ConfigSources sources{.files = {}, .environment = config_environment(), .sets = arguments.all("set")};
   for (const std::string& file : arguments.all("config")) sources.files.emplace_back(file);
   trainer::RunConfig config = trainer::load_run_config(sources);
-  TRIPHASE_CHECK(ConfigError, config.distributed.backend != "self" || runtime.num_ranks() == 1,
-                 "distributed.backend is 'self' but mpirun started ", runtime.num_ranks(),
-                 " ranks (they would train ", runtime.num_ranks(),
-                 " separate models into one folder). Set it to 'auto', or start one process.");
+  trainer::check_backend(config, runtime.num_ranks());
   runtime.set_timeout(config.distributed.timeout_seconds);
   return config;
 }
@@ -33,6 +30,10 @@ Logger run_logger(const trainer::RunConfig& config, bool quiet, dist::Runtime& r
                               .file = folder / name});
   });
   return std::move(*log);
+}
+
+Logger console_logger(bool quiet, const dist::Runtime& runtime) {
+  return Logger({.rank = runtime.rank(), .num_ranks = runtime.num_ranks(), .quiet = quiet});
 }
 
 }  // namespace triphase::launch

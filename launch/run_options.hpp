@@ -15,4 +15,7 @@ namespace triphase::launch {
 /// This rank's log, in <run_dir>/logs. The folder is made on rank 0 first. Collective.
 [[nodiscard]] Logger run_logger(const trainer::RunConfig& config, bool quiet, dist::Runtime& runtime);
 
+/// This rank's log on standard error alone, for what writes no run folder. Purely local.
+[[nodiscard]] Logger console_logger(bool quiet, const dist::Runtime& runtime);
+
 }  // namespace triphase::launch

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/benchmark.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
@@ -143,10 +144,10 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
     times.end("optimizer");
     times.end_step();
   }
-  Json json{{"preset", options.preset},      {"part", options.part},
-            {"method", options.method},      {"batch_norm", options.batch_norm},
-            {"pairs", options.pairs},        {"num_ranks", group.num_ranks()},
-            {"peak_rss_mib", peak_rss_mib()}};
+  Json json{{"preset", options.preset},         {"part", options.part},
+            {"method", options.method},         {"batch_norm", options.batch_norm},
+            {"pairs", options.pairs},           {"num_ranks", group.num_ranks()},
+            {"threads", at::get_num_threads()}, {"peak_rss_mib", peak_rss_mib()}};
   json["seconds"] = times.medians();
   json["bytes_reduced"] = reduced.bytes;
   json["pairs_per_second"] = static_cast<double>(options.pairs * group.num_ranks()) /

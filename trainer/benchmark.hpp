@@ -26,7 +26,7 @@ struct StepBenchmarkOptions {
 
 /// Median seconds of the phases of a training step on synthetic pairs:
 /// {forward, loss, backward, reduce, optimizer, step, pairs_per_second, bytes_reduced} and the process's greatest
-/// resident memory so far (peak_rss_mib). One tower alone has no contrast: its loss is the sum of its projections.
+/// resident memory so far (peak_rss_mib), on the threads that LibTorch has been given. One tower alone has no contrast: its loss is the sum of its projections.
 /// Collective over group.
 [[nodiscard]] Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group);
 

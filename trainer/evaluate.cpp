@@ -22,24 +22,29 @@ std::string joined(const std::vector<std::string>& words) {
   return text.empty() ? "none" : text;
 }
 
-/// Which findings are scored, and which labels are not.
+/// Which findings are scored, and which are not.
 struct Agenda {
-  std::vector<FindingPrompts> prompts;  ///< each has a label column
-  std::vector<std::size_t> columns;     ///< its column
-  std::vector<std::string> not_scored;  ///< label columns without prompts
+  std::vector<FindingPrompts> prompts;    ///< each has a label column
+  std::vector<std::size_t> columns;       ///< its column
+  std::vector<std::string> not_scored;    ///< label columns without prompts
+  std::vector<std::string> not_labelled;  ///< findings with prompts, without a label column
 };
 
 Agenda make_agenda(const data::Cache& cache, const RunConfig& config) {
   Agenda agenda;
   const std::vector<std::string>& labels = cache.findings();
-  if (!config.evaluate.prompts.empty()) agenda.prompts = read_prompts(config.evaluate.prompts);
   std::vector<std::string> prompted;
-  std::vector<std::string> unlabelled;
-  for (const FindingPrompts& finding : agenda.prompts) {
-    prompted.push_back(finding.name);
-    const auto column = std::find(labels.begin(), labels.end(), finding.name);
-    if (column == labels.end()) unlabelled.push_back(finding.name);
-    agenda.columns.push_back(static_cast<std::size_t>(column - labels.begin()));
+  if (!config.evaluate.prompts.empty()) {
+    for (FindingPrompts& finding : read_prompts(config.evaluate.prompts)) {
+      prompted.push_back(finding.name);
+      const auto column = std::find(labels.begin(), labels.end(), finding.name);
+      if (column == labels.end()) {
+        agenda.not_labelled.push_back(finding.name);
+        continue;
+      }
+      agenda.columns.push_back(static_cast<std::size_t>(column - labels.begin()));
+      agenda.prompts.push_back(std::move(finding));
+    }
   }
   for (const std::string& label : labels)
     if (std::find(prompted.begin(), prompted.end(), label) == prompted.end())
@@ -49,10 +54,6 @@ Agenda make_agenda(const data::Cache& cache, const RunConfig& config) {
                  joined(labels), ", prompts file '", config.evaluate.prompts, "' has ",
                  joined(prompted),
                  ". Write prompts for one label at least (evaluate.prompts), under the same name.");
-  TRIPHASE_CHECK(DataError, unlabelled.empty(), "prompt without a label: ", joined(unlabelled),
-                 " in '", config.evaluate.prompts, "'; the cache '", cache.folder().string(),
-                 "' has labels for ", joined(labels),
-                 ". Take the finding out of the prompts, or add the column to the manifest.");
   return agenda;
 }
 
@@ -183,6 +184,7 @@ Json evaluate_model(models::TwoTower& model, const data::Cache& cache, const Run
         scorer.score(agenda.prompts[i], agenda.columns[i], embedder);
   }
   json["not_scored"] = agenda.not_scored;
+  json["not_labelled"] = agenda.not_labelled;
   json["retrieval"] = score_retrieval(scored.image, scored.text);
   json["retrieval"]["distinct_reports"] = distinct_reports(scored, cache);
   json["bootstrap"] = Json{{"samples", config.evaluate.bootstrap_samples},

@@ -47,14 +47,16 @@ struct EmbeddingTable {
 
 /// Scores a model on `split`, with the threshold (and the linear probe) from the validation (and
 /// training) split; the object of design §6: {split, n, findings: {...}, retrieval: {...}, ...}.
-/// Collective.
+/// Findings are those that have prompts and a label column; `not_scored` names the label columns
+/// without prompts, `not_labelled` the prompts without a label column.
+/// @throws DataError when there are label columns and none has prompts. Collective.
 [[nodiscard]] Json evaluate_model(models::TwoTower& model, const data::Cache& cache,
                                   const RunConfig& config, const std::string& split,
                                   dist::ProcessGroup& group, bool show_progress);
 
 /// `triphase evaluate`: builds the model, loads `checkpoint` (see load_model_for_evaluation),
-/// evaluates, and writes `out` (default: <run_dir>/evaluation/<split>.json). Collective over
-/// runtime.world().
+/// evaluates, and writes `out` (default: <run_dir>/evaluation/<split>.json). Warns of findings that
+/// could not be scored. Collective over runtime.world().
 Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                   const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress);
 

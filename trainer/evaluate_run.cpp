@@ -6,6 +6,7 @@
 #include "trainer/evaluate.hpp"
 #include "trainer/evaluate_model.hpp"
 #include "trainer/loop/train_data.hpp"
+#include "trainer/torch_setup.hpp"
 
 #include <torch/headeronly/version.h>
 
@@ -33,6 +34,22 @@ Json model_identity(const RunConfig& config, const LoadedModel& loaded) {
   return json;
 }
 
+/// A misspelt name would otherwise show only as a finding that the result lacks.
+void warn_of_what_is_left_out(const Json& evaluation, const RunConfig& config, Logger& log) {
+  const auto names = [&](const char* key) {
+    std::string text;
+    for (const Json& name : evaluation.at(key))
+      text += (text.empty() ? "'" : ", '") + name.get<std::string>() + "'";
+    return text;
+  };
+  if (const std::string labels = names("not_scored"); !labels.empty())
+    log.warning("not scored, because '", config.evaluate.prompts,
+                "' has no prompts for these label columns: ", labels);
+  if (const std::string prompts = names("not_labelled"); !prompts.empty())
+    log.warning("not scored, because the cache has no label column for these findings of '",
+                config.evaluate.prompts, "': ", prompts);
+}
+
 struct Subject {
   LoadedModel loaded;
   std::unique_ptr<data::Cache> cache;
@@ -56,10 +73,12 @@ Subject open_subject(const RunConfig& config, const std::string& checkpoint,
 Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                   const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress) {
   dist::ProcessGroup& group = runtime.world();
+  set_up_torch(config.precision, runtime);
   Subject subject = open_subject(config, checkpoint, group);
   log.info("evaluate split=", split, " checkpoint=", subject.loaded.checkpoint);
   Json json =
       evaluate_model(subject.loaded.model, *subject.cache, config, split, group, show_progress);
+  if (group.rank() == 0) warn_of_what_is_left_out(json, config, log);
   json["model"] = model_identity(config, subject.loaded);
   json["run"] = config.run.name;
   json["config_hash"] = hex64(xxh3(config.resolved_toml));
@@ -81,6 +100,7 @@ Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const 
 void embed_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress) {
   dist::ProcessGroup& group = runtime.world();
+  set_up_torch(config.precision, runtime);
   Subject subject = open_subject(config, checkpoint, group);
   std::vector<std::int64_t> indices;
   dist::agree_on(group, [&] { indices = subject.cache->select(split, config.data.sites); });

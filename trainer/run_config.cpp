@@ -124,6 +124,13 @@ std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks) {
   return pairs;
 }
 
+void check_backend(const RunConfig& config, int num_ranks) {
+  TRIPHASE_CHECK(ConfigError, config.distributed.backend != "self" || num_ranks == 1,
+                 "distributed.backend is 'self' but mpirun started ", num_ranks,
+                 " ranks (they would train ", num_ranks,
+                 " separate models into one folder). Set it to 'auto', or start one process.");
+}
+
 double initial_log_scale(const LossOptions& loss) {
   const double value = loss.temperature_init;
   const double log_scale_max = std::log(loss.scale_max);

@@ -19,6 +19,9 @@ struct RunOptions {
   std::string output_dir = "runs";  ///< the run folder is output_dir/name
   std::int64_t seed = 0;
   std::int64_t log_every_steps = 10;
+  /// Wall-time limit, in seconds since the program's start: the run then stops at a step, saves and
+  /// ends with 75, as after SIGUSR1. 0: none. Leave room for one step and one checkpoint.
+  double max_seconds = 0;
 };
 
 struct DataOptions {
@@ -140,11 +143,11 @@ struct RunConfig {
 /// micro_pairs asks for several passes
 [[nodiscard]] std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks);
 
+/// @throws ConfigError when distributed.backend is 'self' and there are several ranks
+void check_backend(const RunConfig& config, int num_ranks);
+
 /// The log-scale's first value from temperature_init and its declared meaning. Natural logarithm.
 [[nodiscard]] double initial_log_scale(const LossOptions& loss);
-
-/// model.text_preparation alone, for the same.
-void read_text_preparation(ConfigReader& reader, data::TextPreparation& preparation);
 
 /// The [preprocess] table alone, for `triphase cache build --config/--set`, over a preset's values.
 [[nodiscard]] data::PreprocessOptions read_preprocess_table(ConfigReader& reader,

@@ -1,51 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/train.hpp"
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
-#include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <thread>
+#include <optional>
 
 #include "base/file.hpp"
-#include "base/parallel.hpp"
 #include "data/epoch_plan.hpp"
 #include "trainer/loop/run_folder.hpp"
 #include "trainer/loop/stop_request.hpp"
 #include "trainer/loop/train_loop.hpp"
 #include "trainer/optim/schedule.hpp"
+#include "trainer/torch_setup.hpp"
 
 namespace triphase::trainer {
 namespace {
-
-/// Threads of this rank: OMP_NUM_THREADS where it is set; else the cores that this process may use,
-/// shared among the ranks of its host unless the launcher has bound each rank to cores of its own.
-/// Ranks with more threads than cores are several times slower.
-int threads_here(const dist::Runtime& runtime) {
-  if (const char* given = std::getenv("OMP_NUM_THREADS"); given != nullptr && std::atoi(given) > 0)
-    return std::atoi(given);
-  const int cores = available_cores();
-  const bool is_bound = cores < static_cast<int>(std::thread::hardware_concurrency());
-  return is_bound ? cores : std::max(1, cores / runtime.local_num_ranks());
-}
-
-/// The smallest count of any rank: replicas stay equal to the bit only where kernels divide their
-/// work alike.
-int agreed_threads(dist::Runtime& runtime) {
-  const at::Tensor threads = at::full({1}, threads_here(runtime), at::kLong);
-  return static_cast<int>(
-      runtime.world().all_reduce(threads, dist::ReduceOp::kMin)->wait().item<std::int64_t>());
-}
-
-void set_up_torch(const RunConfig& config, int threads) {
-  at::set_num_threads(threads);
-  at::globalContext().setDeterministicAlgorithms(config.precision.deterministic,
-                                                 /*warn_only=*/false);
-  // Its companion setting would fill every new tensor with NaN, a second write of all activations.
-  at::globalContext().setDeterministicFillUninitializedMemory(false);
-}
 
 /// The caller's logger where it writes a file, else one that writes the run folder's.
 Logger make_rank_log(const RunConfig& config, const Logger& log, dist::Runtime& runtime) {
@@ -83,8 +51,7 @@ std::string describe_steps(const RunConfig& config, const TrainData& data) {
 
 TrainResult train(const RunConfig& config, const TrainRequest& request, dist::Runtime& runtime,
                   Logger& log) {
-  const int threads = agreed_threads(runtime);
-  set_up_torch(config, threads);
+  const int threads = set_up_torch(config.precision, runtime);
   std::optional<Logger> own;
   if (log.options().file.empty()) own.emplace(make_rank_log(config, log, runtime));
   TrainLoop loop(config,

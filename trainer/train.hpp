@@ -17,7 +17,7 @@ struct TrainRequest {
 
 struct TrainResult {
   std::int64_t steps = 0;
-  bool stopped_on_request = false;  ///< a signal or the halt file: checkpointed, exit with 75
+  bool stopped_on_request = false;  ///< signal, halt file or run.max_seconds; exit with 75
   std::string best_checkpoint;      ///< folder; the last one when nothing was validated
   std::string last_checkpoint;
 };

@@ -3,8 +3,12 @@
 #include "launch/command_line.hpp"
 #include "launch/run_main.hpp"
 #include "tests/support/test_support.hpp"
+#include "trainer/study.hpp"
 
+#include <algorithm>
+#include <filesystem>
 #include <set>
+#include <sstream>
 
 namespace triphase::launch {
 namespace {
@@ -64,6 +68,105 @@ TEST(CommandLine, EveryCommandHasHelpWithAnExampleOfItself) {
     for (const OptionSpec& option : command.spec.options) EXPECT_NE(help.find("--" + option.name), std::string::npos);
   }
   EXPECT_EQ(names.size(), 18U);
+}
+
+/// The words of one line of an example after "triphase", without a launcher before it.
+std::vector<std::string> words_after_program(const std::string& line) {
+  std::vector<std::string> words;
+  std::istringstream text(line);
+  for (std::string word; text >> word;) words.push_back(word);
+  const auto program = std::find(words.begin(), words.end(), "triphase");
+  if (program != words.end()) words.erase(words.begin(), program + 1);
+  return words;
+}
+
+/// Relative names of files in an example and in configs/ are meant from the repository's root.
+class FromTheRepository : public ::testing::Test {
+ protected:
+  FromTheRepository() { std::filesystem::current_path(test::source_folder()); }
+  ~FromTheRepository() override { std::filesystem::current_path(before_); }
+
+ private:
+  std::filesystem::path before_ = std::filesystem::current_path();
+};
+
+TEST_F(FromTheRepository, EveryExampleParsesAndItsConfigurationLoads) {
+  dist::Runtime runtime({.backend = "self"});
+  for (const Command& command : commands()) {
+    std::istringstream lines(command.spec.example);
+    for (std::string line; std::getline(lines, line);) {
+      SCOPED_TRACE(line);
+      std::vector<std::string> words = words_after_program(line);
+      std::istringstream name(command.spec.name);
+      for (std::string part; name >> part; words.erase(words.begin())) {
+        ASSERT_FALSE(words.empty());
+        ASSERT_EQ(words.front(), part);
+      }
+      const auto load = [&] {
+        const Arguments arguments = parse_arguments(command.spec, words);
+        static_cast<void>(command.prepare(arguments, runtime));
+        ConfigSources sources;
+        for (const std::string& file : arguments.all("config")) sources.files.emplace_back(file);
+        if (sources.files.empty()) return;
+        if (command.spec.name == "study")
+          static_cast<void>(trainer::describe_study(trainer::load_study_config(sources)));
+        else  // a file that continues another one names no cache
+          EXPECT_NE(trainer::load_run_config(sources).data.cache, "");
+      };
+      EXPECT_NO_THROW(load());
+    }
+  }
+}
+
+TEST_F(FromTheRepository, ThePhantomStudyTrainsAsThePhantomRunFilesDo) {
+  const trainer::StudyConfig study =
+      trainer::load_study_config({.files = {"configs/study_phantom.toml"}, .environment = {}, .sets = {}});
+  for (const trainer::StudyRun& run : trainer::study_runs(study)) {
+    ConfigSources sources{.files = {"configs/phantom_full.toml"}, .environment = {}, .sets = {}};
+    if (run.method == "peft") sources.files.emplace_back("configs/phantom_peft.toml");
+    const trainer::RunConfig alone = trainer::load_run_config(sources);
+    EXPECT_EQ(run.config.schedule.max_epochs, alone.schedule.max_epochs) << run.method;
+    EXPECT_EQ(run.config.optimizer.lr, alone.optimizer.lr) << run.method;
+    EXPECT_EQ(run.config.adapt.image.rank, alone.adapt.image.rank) << run.method;
+    EXPECT_EQ(run.config.adapt.image.targets, alone.adapt.image.targets) << run.method;
+    EXPECT_EQ(run.config.adapt.text.targets, alone.adapt.text.targets) << run.method;
+  }
+}
+
+TEST(CommandLine, SetIsRefusedWithItsReasonWhereNoConfigurationIsRead) {
+  std::int64_t refused = 0;
+  for (const Command& command : commands()) {
+    const auto& options = command.spec.options;
+    const bool reads_configuration =
+        std::any_of(options.begin(), options.end(), [](const OptionSpec& o) { return o.name == "config"; });
+    const bool takes_set =
+        std::any_of(options.begin(), options.end(), [](const OptionSpec& o) { return o.name == "set"; });
+    EXPECT_EQ(takes_set, reads_configuration) << command.spec.name;
+    if (takes_set) continue;
+    ++refused;
+    for (const std::vector<std::string>& words :
+         {std::vector<std::string>{"--set", "run.seed=1"}, std::vector<std::string>{"--set=run.seed=1"},
+          std::vector<std::string>{"--config", "run.toml"}})
+      test::expect_error<ConfigError>([&] { static_cast<void>(parse_arguments(command.spec, words)); },
+                                      ExitCode::kUsage, {words[0].substr(0, 5), "reads no configuration", command.spec.name});
+  }
+  EXPECT_EQ(refused, 10);
+}
+
+TEST(CommandLine, HelpOfAFirstWordIsThatOfItsCommands) {
+  for (const char* group : {"cache", "weights", "bench"}) {
+    const test::CommandResult help = test::run_command(test::program_path().string() + " " + group + " --help");
+    EXPECT_EQ(help.exit_code, 0) << help.output;
+    for (const Command& command : commands()) {
+      const bool is_inside = command.spec.name.starts_with(std::string(group) + " ");
+      EXPECT_EQ(help.output.find(help_text(command.spec)) != std::string::npos, is_inside) << command.spec.name;
+    }
+  }
+  const test::CommandResult alone = test::run_command(test::program_path().string() + " cache");
+  EXPECT_EQ(alone.exit_code, 64);
+  for (const char* word : {"cache build", "cache verify", "cache show", "cache --help"})
+    EXPECT_NE(alone.output.find(word), std::string::npos) << alone.output;
+  EXPECT_EQ(test::run_command(test::program_path().string() + " catch --help").exit_code, 64);
 }
 
 TEST(CommandLine, TheProgramNamesTheNearestCommand) {

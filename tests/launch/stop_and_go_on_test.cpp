@@ -121,6 +121,40 @@ TEST_P(StopAndGoOn, Usr1SavesAndEndsWith75AndTheSameBitsFollow) {
   EXPECT_EQ(final_bytes(folder / "runs/undisturbed"), final_bytes(folder / "runs/stopped"));
 }
 
+TEST_P(StopAndGoOn, AStudySavesAndEndsWith75AndGoesOn) {
+  const int num_ranks = GetParam();
+  const TemporaryFolder folder;
+  const fs::path base = run_file(folder, "base");
+  const auto study = [&](const std::string& name) {
+    write_text(folder / (name + ".toml"), "[study]\nname = \"" + name + "\"\noutput_dir = \"" +
+                                              (folder / "runs").string() + "\"\nbase = [\"" + base.string() +
+                                              "\"]\nmethods = [\"full\"]\n");
+    return triphase("study --quiet --config " + (folder / (name + ".toml")).string(), num_ranks);
+  };
+  expect_outcome(study("undisturbed"), 0, {"report.html"});
+  auto running = std::async(std::launch::async, [&] { return study("stopped"); });
+  const fs::path run = folder / "runs/stopped/full_t0.07_s0";
+  while (num_logged_steps(run) < 2 &&
+         running.wait_for(std::chrono::milliseconds(5)) == std::future_status::timeout) {
+  }
+  signal_ranks((folder / "stopped.toml").string(), num_ranks == 1 ? SIGTERM : SIGUSR1);
+  expect_outcome(running.get(), 75, {});
+  EXPECT_NO_THROW(last_checkpoint(run));
+  EXPECT_FALSE(fs::exists(run / "evaluation"));
+  expect_outcome(study("stopped"), 0, {"report.html"});
+  EXPECT_EQ(final_bytes(folder / "runs/undisturbed/full_t0.07_s0"), final_bytes(run));
+}
+
+TEST_P(StopAndGoOn, TheWallTimeLimitSavesAndEndsWith75) {
+  const TemporaryFolder folder;
+  const fs::path file = run_file(folder, "limited");
+  const std::string command = "train --quiet --resume auto --config " + file.string();
+  expect_outcome(triphase(command + " --set run.max_seconds=0.001", GetParam()), 75, {});
+  EXPECT_NO_THROW(last_checkpoint(folder / "runs/limited"));
+  expect_outcome(triphase(command + " --set run.max_seconds=1000", GetParam()), 0, {});
+  final_bytes(folder / "runs/limited");
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, StopAndGoOn, ::testing::Values(1, 2));
 
 TEST(StopAndGoOn, AHaltFileStopsAtAStepAndSaves) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole evaluations: what they find, what they write, what they refuse.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -119,12 +120,18 @@ TEST(EvaluateModel, LabelsAndPromptsMustMeet) {
   };
   refuse(prompts_setting(folder, one_finding("fracture")),
          {"label without a prompt", "'fracture'", "'hcc', 'cyst'"});
-  refuse(prompts_setting(folder, one_finding("hcc") + one_finding("fracture")),
-         {"prompt without a label", "'fracture'", "'hcc'"});
   refuse("\"\"", {"label without a prompt", "'hcc'", "none"});
   const Json one = evaluate({{"evaluate.prompts", prompts_setting(folder, one_finding("hcc"))}});
   EXPECT_EQ(one.at("not_scored"), Json({"cyst"}));
+  EXPECT_TRUE(one.at("not_labelled").empty());
   EXPECT_EQ(one.at("findings").size(), 1u);
+  const Json other =
+      evaluate({{"evaluate.prompts",
+                 prompts_setting(folder, one_finding("fracture") + one_finding("cyst"))}});
+  EXPECT_EQ(other.at("not_scored"), Json({"hcc"}));
+  EXPECT_EQ(other.at("not_labelled"), Json({"fracture"}));
+  EXPECT_EQ(other.at("findings").size(), 1u);
+  EXPECT_TRUE(other.at("findings").at("cyst").at("auc").is_number());
 }
 
 TEST(EvaluateModel, MissingPartsAreNamed) {
@@ -191,6 +198,47 @@ TEST(EvaluateRun, WritesItsResultAndConfigurationIntoTheRunFolder) {
       evaluate_run(again, "", "test", (folder / "own.json").string(), runtime, log, false).dump(),
       json.dump());
   EXPECT_TRUE(fs::exists(folder / "own.json"));
+}
+
+TEST(EvaluateRun, WarnsOnceOfLabelsWithoutPromptsAndPromptsWithoutLabels) {
+  const TemporaryFolder folder;
+  dist::Runtime runtime({.backend = "self"});
+  const auto log_of = [&](const std::string& prompts, const std::string& name) {
+    const RunConfig config = evaluation_subject(folder.path(), {{"evaluate.prompts", prompts},
+                                                                {"evaluate.linear_probe", "false"}})
+                                 .config;
+    Logger log(LoggerOptions{.quiet = true, .file = folder / name});
+    (void)evaluate_run(config, "", "test", (folder / "e.json").string(), runtime, log, false);
+    return read_text(folder / name);
+  };
+  const auto count = [](const std::string& text, const std::string& word) {
+    int found = 0;
+    for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; ++at) ++found;
+    return found;
+  };
+  const std::string text =
+      log_of(prompts_setting(folder, one_finding("fracture") + one_finding("hcc")), "some.log");
+  EXPECT_EQ(count(text, " warning "), 2) << text;
+  EXPECT_EQ(count(text, "no prompts for these label columns: 'cyst'"), 1) << text;
+  EXPECT_EQ(count(text, "own_prompts.toml': 'fracture'"), 1) << text;
+  const std::string whole = log_of("\"" + tiny_cache().prompts().string() + "\"", "all.log");
+  EXPECT_EQ(count(whole, " warning "), 0) << whole;
+}
+
+TEST(EvaluateRun, LimitsTheThreadsAsTrainingDoes) {
+  // Threads are those of OMP_NUM_THREADS, which the tests set to 1.
+  const TemporaryFolder folder;
+  const RunConfig config =
+      evaluation_subject(folder.path(), {{"evaluate.linear_probe", "false"}}).config;
+  dist::Runtime runtime({.backend = "self"});
+  Logger log(LoggerOptions{.quiet = true});
+  at::set_num_threads(3);
+  (void)evaluate_run(config, "", "test", (folder / "e.json").string(), runtime, log, false);
+  EXPECT_EQ(at::get_num_threads(), 1);
+  EXPECT_TRUE(at::globalContext().deterministicAlgorithms());
+  at::set_num_threads(3);
+  embed_run(config, "", "test", (folder / "e.h5").string(), runtime, log, false);
+  EXPECT_EQ(at::get_num_threads(), 1);
 }
 
 TEST(EvaluateRun, AcceptsRunFolderCheckpointAndWeightsFile) {

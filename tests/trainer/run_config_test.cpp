@@ -28,6 +28,7 @@ std::vector<KeyCase> key_cases() {
       {"run.output_dir", {"\"out/deep\""}, {"\"\"", "1"}},
       {"run.seed", {"0", "9223372036854775807"}, {"-1", "1.5", "\"a b\""}},
       {"run.log_every_steps", {"1", "100"}, {"0", "-1", "true"}},
+      {"run.max_seconds", {"0", "3600", "0.5"}, {"-1", "nan", "inf"}},
       {"data.cache", {"\"cache\""}, {"1"}},
       {"data.train_split", {"\"all\""}, {"\"\"", "[]"}},
       {"data.validation_split", {"\"\"", "\"v\""}, {"1"}},

@@ -26,12 +26,14 @@ struct StudyFolder {
                                                        {"evaluate.bootstrap_samples", "20"}});
     write_text(folder / "base.toml", base.resolved_toml);
   }
-  [[nodiscard]] StudyConfig load(const std::string& more) const {
+  [[nodiscard]] StudyConfig load(const std::string& more,
+                                 const std::map<std::string, std::string>& environment = {},
+                                 const std::vector<std::string>& sets = {}) const {
     write_text(folder / "study.toml", "[study]\nname = \"grid\"\noutput_dir = \"" +
                                           (folder / "runs").string() + "\"\nbase = [\"" +
                                           (folder / "base.toml").string() + "\"]\n" + more);
     return trainer::load_study_config(
-        {.files = {folder / "study.toml"}, .environment = {}, .sets = {}});
+        {.files = {folder / "study.toml"}, .environment = environment, .sets = sets});
   }
   TemporaryFolder folder;
 };
@@ -77,6 +79,47 @@ TEST(StudyConfig, TemperaturesThatLieCloseTogetherStayApart) {
   EXPECT_EQ(runs[0].config.loss.temperature_init, 0.0700000001);
   EXPECT_EQ(runs[1].config.loss.temperature_init, 0.07);
   EXPECT_NE(runs[0].config.run_dir(), runs[1].config.run_dir());
+}
+
+TEST(StudyConfig, EnvironmentAndSetsReachTheStudyOrItsRuns) {
+  const StudyFolder study;
+  const std::string more = "methods = [\"peft\"]\npeft_set = [\"optimizer.lr=0.5\"]\n";
+  const std::map<std::string, std::string> environment{{"TRIPHASE__STUDY__seeds", "[5, 6]"},
+                                                       {"TRIPHASE__schedule__max_steps", "3"},
+                                                       {"TRIPHASE__optimizer__lr", "0.25"},
+                                                       {"TRIPHASE__run__seed", "9"}};
+  const std::vector<trainer::StudyRun> runs = trainer::study_runs(
+      study.load(more, environment, {"study.temperatures=[0.2]", "data.workers=2"}));
+  ASSERT_EQ(runs.size(), 2U);
+  for (const trainer::StudyRun& run : runs) {
+    EXPECT_EQ(run.config.run.seed, run.seed);  // the grid's, whatever the environment says
+    EXPECT_EQ(run.temperature, 0.2);
+    EXPECT_EQ(run.config.schedule.max_steps, 3);  // over the base file
+    EXPECT_EQ(run.config.optimizer.lr, 0.5);      // under peft_set
+    EXPECT_EQ(run.config.data.workers, 2);
+  }
+  EXPECT_EQ(runs[0].seed, 5);
+  EXPECT_EQ(trainer::study_runs(study.load(more, environment, {"optimizer.lr=0.125"}))[0]
+                .config.optimizer.lr,
+            0.125);  // over peft_set
+}
+
+TEST(StudyConfig, KeysThatNothingReadsAreRefusedWhereverTheyStand) {
+  const StudyFolder study;
+  const auto refuse = [&](const std::map<std::string, std::string>& environment,
+                          const std::vector<std::string>& sets,
+                          std::initializer_list<std::string> words) {
+    expect_error<ConfigError>(
+        [&] { static_cast<void>(trainer::study_runs(study.load("", environment, sets))); },
+        ExitCode::kUsage, words);
+  };
+  refuse({{"TRIPHASE__study__seed", "[1]"}}, {}, {"TRIPHASE__study__seed", "study.seeds"});
+  refuse({{"TRIPHASE__schedule__steps", "3"}}, {}, {"TRIPHASE__schedule__steps"});
+  refuse({}, {"study.seed=[1]"}, {"--set study.seed", "study.seeds"});
+  refuse({}, {"stduy.seeds=[1]"}, {"--set stduy"});
+  refuse({}, {"study.seeds"}, {"no '='"});
+  refuse({}, {"run.seed=1"}, {"--set run.seed", "study.seeds"});
+  refuse({}, {"loss.temperature_init=1"}, {"study.temperatures"});
 }
 
 TEST(StudyConfig, WhatCannotBeIsRefusedWithItsPlace) {
@@ -137,6 +180,43 @@ TEST(RunStudy, ReportsTheEvaluationsAndMakesNoRunTwice) {
   EXPECT_EQ(read_text(first / "metrics.jsonl"), metrics);
   EXPECT_TRUE(read_text(last / "evaluation/test.json").ends_with("\n\n") ||
               read_text(last / "evaluation/test.json").ends_with("}\n"));
+}
+
+TEST(RunStudy, RefusesToPassOldResultsOffAsThoseOfOtherSettings) {
+  const StudyFolder study;
+  const std::string grid = "methods = [\"peft\"]\nseeds = [0, 1]\n";
+  dist::Runtime runtime({.backend = "self"});
+  static_cast<void>(trainer::run_study(study.load(grid), runtime, false));
+  const fs::path root = study.folder / "runs/grid";
+  const fs::path run = root / "peft_t0.07_s1";
+  const std::string page = read_text(root / "study.json");
+  const auto refuse = [&](const StudyConfig& config, std::initializer_list<std::string> words) {
+    expect_error<Error>([&] { static_cast<void>(trainer::run_study(config, runtime, false)); },
+                        ExitCode::kUsage, words);
+  };
+  refuse(study.load(grid + "peft_set = [\"optimizer.lr=0.5\"]\n"),
+         {"peft_t0.07_s0", "optimizer.lr is 0.001 there, 0.5 here", "study.name"});
+  refuse(study.load(grid, {{"TRIPHASE__schedule__max_steps", "3"}}), {"schedule.max_steps"});
+  // A run that was stopped before its evaluation counts, too; so does one with other keys.
+  fs::remove_all(run / "evaluation");
+  fs::remove_all(root / "peft_t0.07_s0");
+  refuse(study.load(grid + "peft_set = [\"adapt.image.rank=3\"]\n"),
+         {"peft_t0.07_s1", "config.toml", "adapt.image.rank"});
+  write_text(run / "config.toml", "[run]\nnme = \"a\"\n");
+  refuse(study.load(grid), {"peft_t0.07_s1", "run.nme"});
+  EXPECT_EQ(read_text(root / "study.json"), page);  // nothing was written over
+  EXPECT_FALSE(fs::exists(root / "peft_t0.07_s0"));
+  // What decides no number may change, and a run that is moved away is made again.
+  fs::remove_all(run);
+  static_cast<void>(trainer::run_study(study.load(grid), runtime, false));
+  const fs::path result = run / "evaluation/test.json";
+  const fs::file_time_type made = fs::last_write_time(result);
+  static_cast<void>(trainer::run_study(
+      study.load(grid, {},
+                 {"data.workers=2", "run.max_seconds=1e6", "checkpoint.keep_last=1",
+                  "distributed.timeout_seconds=60", "run.log_every_steps=5"}),
+      runtime, false));
+  EXPECT_EQ(fs::last_write_time(result), made);
 }
 
 TEST(RunStudy, StopsOnRequestAndGoesOnWhereItStopped) {

@@ -170,6 +170,45 @@ TEST(TrainLoop, RunsWithoutValidationPromptsOrLabels) {
   EXPECT_EQ(record.losses.size(), 8U);
 }
 
+TEST(TrainLoop, StopsAndSavesWhenItsTimeIsUpAndGoesOnToTheSameWeights) {
+  for (const int num_ranks : {1, 2}) {
+    const TemporaryFolder undisturbed;
+    const TemporaryFolder folder;
+    const auto run = [&](const fs::path &where, const std::string &max_seconds) {
+      RunRecord first;
+      on_thread_ranks(num_ranks, [&](dist::ProcessGroup &group) {
+        const bool is_last = group.rank() == num_ranks - 1;
+        double now = 0;
+        trainer::TrainLoopOptions options{.resume = "auto"};
+        options.seconds_since_start = [&] { return now; };
+        // A step takes 10 s by the clock of the last rank; those of the others stand still.
+        options.on_step = [&](std::int64_t, const trainer::StepReport &) {
+          now += is_last ? 10 : 0;
+        };
+        RunRecord record =
+            run_once(tiny_run(where, {{"run.max_seconds", max_seconds}}), group, options);
+        if (group.rank() == 0) first = std::move(record);
+      });
+      return first;
+    };
+    const RunRecord whole = run(undisturbed.path(), "0");
+    EXPECT_FALSE(whole.result.stopped_on_request);
+    const RunRecord stopped = run(folder.path(), "45");
+    EXPECT_TRUE(stopped.result.stopped_on_request);
+    EXPECT_EQ(stopped.result.steps, 5);
+    EXPECT_EQ(fs::path(stopped.result.last_checkpoint).filename(), "step_00000005");
+    const RunRecord resumed = run(folder.path(), "45");  // three steps more: time enough
+    EXPECT_FALSE(resumed.result.stopped_on_request);
+    expect_same(resumed.weights, whole.weights);
+  }
+}
+
+TEST(StopRequest, TimeRunsFromTheProgramsStart) {
+  const double first = trainer::seconds_since_program_start();
+  EXPECT_GT(first, 0);
+  EXPECT_GE(trainer::seconds_since_program_start(), first);
+}
+
 TEST(TrainLoop, ValidationDoesNotDisturbTheRun) {
   const auto self = dist::make_self_group();
   const TemporaryFolder with;

@@ -141,6 +141,7 @@ void read_run_table(ConfigReader& reader, RunOptions& options) {
     throw reader.error("run.output_dir", "is empty. Use '.' for this folder.");
   read_range(reader, "run.seed", options.seed, 0, std::numeric_limits<std::int64_t>::max());
   read_range(reader, "run.log_every_steps", options.log_every_steps, 1, kMaxCount);
+  read_range(reader, "run.max_seconds", options.max_seconds, 0, 1e9);
 }
 
 void read_data_table(ConfigReader& reader, DataOptions& options) {
@@ -157,12 +158,6 @@ void read_data_table(ConfigReader& reader, DataOptions& options) {
   read_augment(reader, options.augment);
 }
 
-void read_text_preparation(ConfigReader& reader, data::TextPreparation& preparation) {
-  std::string name = data::text_preparation_name(preparation);
-  reader.read_choice("model.text_preparation", name, data::text_preparation_names());
-  preparation = data::text_preparation_from_name(name);
-}
-
 void read_model_table(ConfigReader& reader, ModelOptions& options) {
   reader.read("model.preset", options.preset);
   try {
@@ -175,7 +170,9 @@ void read_model_table(ConfigReader& reader, ModelOptions& options) {
     throw reader.error("model.weights", "is empty. Name a file or a folder, or write 'random'.");
   reader.read("model.tokenizer", options.tokenizer);
   read_range(reader, "model.max_text_tokens", options.max_text_tokens, 2, 4096);
-  read_text_preparation(reader, options.text_preparation);
+  std::string preparation = data::text_preparation_name(options.text_preparation);
+  reader.read_choice("model.text_preparation", preparation, data::text_preparation_names());
+  options.text_preparation = data::text_preparation_from_name(preparation);
   read_word(reader, "model.batch_norm", options.batch_norm, {"frozen", "local"},
             {{"sync", "statistics of one batch are not joined over the ranks"}});
 }

@@ -2,6 +2,7 @@
 #include "trainer/loop/stop_request.hpp"
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 
 #include "base/file.hpp"
@@ -13,11 +14,18 @@ namespace {
 /// A handler can reach nothing but an object of static life.
 volatile std::sig_atomic_t stop_flag = 0;
 
+/// Taken before main: what comes before the first step (MPI, data, weights) counts, too.
+const std::chrono::steady_clock::time_point kProgramStart = std::chrono::steady_clock::now();
+
 extern "C" void ask_to_stop(int /*signal*/) { stop_flag = 1; }
 
 }  // namespace
 
 bool stop_requested() { return stop_flag != 0; }
+
+double seconds_since_program_start() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - kProgramStart).count();
+}
 
 void clear_stop_request() { stop_flag = 0; }
 

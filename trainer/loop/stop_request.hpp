@@ -7,6 +7,9 @@ namespace triphase::trainer {
 /// study stops, too.
 [[nodiscard]] bool stop_requested();
 
+/// Wall-clock seconds since this process was started, for run.max_seconds.
+[[nodiscard]] double seconds_since_program_start();
+
 /// Forgets the request; for tests, which stop more than one run.
 void clear_stop_request();
 

@@ -222,7 +222,10 @@ bool TrainLoop::agreed_stop() {
   const bool is_asked = options_.stop_requested && options_.stop_requested();
   std::error_code ignored;
   const bool is_halted = group_.rank() == 0 && fs::exists(folder_.halt(), ignored);
-  if (!dist::any_rank(group_, is_asked || is_halted)) return false;
+  const double limit = config_.run.max_seconds;
+  const bool is_time_up = limit > 0 && options_.seconds_since_start() >= limit;
+  if (!dist::any_rank(group_, is_asked || is_halted || is_time_up)) return false;
+  if (is_time_up) log_.info("run.max_seconds has passed seconds=", limit);
   if (is_halted) fs::remove(folder_.halt(), ignored);  // it has been heard; the next start goes on
   return true;
 }

@@ -12,6 +12,7 @@
 #include "trainer/checkpoint.hpp"
 #include "trainer/loop/metrics_log.hpp"
 #include "trainer/loop/run_folder.hpp"
+#include "trainer/loop/stop_request.hpp"
 #include "trainer/loop/train_data.hpp"
 #include "trainer/loop/train_step.hpp"
 #include "trainer/loop/trainable_model.hpp"
@@ -31,6 +32,8 @@ struct TrainLoopOptions {
   int threads = 1;
   std::string mpi = {};                       ///< the library's version, for environment.json
   std::function<bool()> stop_requested = {};  ///< asked once a step; empty: never
+  std::function<double()> seconds_since_start =
+      seconds_since_program_start;  ///< for run.max_seconds
   /// Called after each step with its report, for tests. Changes nothing.
   std::function<void(std::int64_t step, const StepReport&)> on_step = {};
 };
