@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <limits>
+
+#include "models/precision.hpp"
 #include "tests/models/models_test_support.hpp"
 
 namespace triphase::models {
@@ -64,6 +67,48 @@ TEST(Convolve, KeepsChannelsTogether) {
   for (const Size3& stride : {Size3{1, 1, 1}, Size3{2, 2, 2}})
     EXPECT_TRUE(convolve(x, at::randn({8, 6, 1, 1, 1}), {}, stride, {})
                     .is_contiguous(at::MemoryFormat::ChannelsLast3d));
+}
+
+/// Fills and frees memory of many sizes, so that what is not written shows.
+void leave_nan_in_free_memory() {
+  std::vector<at::Tensor> held;
+  for (std::int64_t size = 64; size <= 1 << 18; size *= 4)
+    for (int i = 0; i < 4; ++i)
+      held.push_back(at::full({size}, std::numeric_limits<float>::quiet_NaN()));
+}
+
+TEST(Convolve, WritesEveryGradientOfSmallVolumesInBfloat16) {
+  at::manual_seed(3);
+  for (const auto& size : {Size3{1, 1, 1}, {2, 1, 1}, {2, 2, 2}, {2, 4, 4}, {4, 1, 4}, {4, 4, 1}})
+    for (const std::int64_t step : {1, 2})
+      for (const bool is_cast : {true, false}) {
+        const at::ScalarType kind = is_cast ? at::kFloat : at::kBFloat16;
+        const auto random = [&](at::IntArrayRef shape) {
+          return at::randn(shape).to(at::kBFloat16).to(kind).requires_grad_();
+        };
+        const at::Tensor x = random({6, 16, size[0], size[1], size[2]});
+        const at::Tensor weight = random({16, 16, 3, 3, 3});
+        leave_nan_in_free_memory();
+        const AutocastGuard around(at::kCPU);
+        around.set(is_cast, at::kBFloat16, true);
+        const at::Tensor y = convolve(x, weight, {}, {step, step, step}, {1, 1, 1});
+        EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+        around.off();
+        const at::Tensor seed = at::randn(y.sizes()).to(at::kBFloat16);
+        const auto found = torch::autograd::grad({y}, {x, weight}, {seed});
+        const at::Tensor wide_x = x.detach().to(at::kDouble).requires_grad_();
+        const at::Tensor wide_weight = weight.detach().to(at::kDouble).requires_grad_();
+        const at::Tensor wide_y =
+            at::conv3d(wide_x, wide_weight, {}, Size3{step, step, step}, Size3{1, 1, 1});
+        const auto expected =
+            torch::autograd::grad({wide_y}, {wide_x, wide_weight}, {seed.to(at::kDouble)});
+        for (std::size_t i = 0; i < 2; ++i) {
+          const at::Tensor error = (found[i].to(at::kDouble) - expected[i]).abs().max();
+          // bfloat16 keeps 8 bits; not below, for NaN to fail
+          EXPECT_TRUE(error.item<double>() <= 0.01 * expected[i].abs().max().item<double>())
+              << size[0] << size[1] << size[2] << " step " << step << " gradient " << i;
+        }
+      }
 }
 
 }  // namespace
