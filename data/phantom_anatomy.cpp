@@ -118,8 +118,9 @@ void add_bowel(bool oral_contrast, KeyedRandom& random, Painter& paint) {
   for (int loop = 0; loop < 22; ++loop) {
     const Point center{random.uniform(-95, 80), random.uniform(-15, 60), random.uniform(-110, -18)};
     const Point semi{random.uniform(9, 20), random.uniform(9, 16), random.uniform(9, 20)};
-    const bool is_filled = random.chance(0.6) && oral_contrast;
-    paint.add(center, semi, is_filled ? random.uniform(150, 350) : random.normal(35, 8));
+    const double plain = random.normal(35, 8);
+    const double filled = random.uniform(150, 350);
+    paint.add(center, semi, random.chance(0.6) && oral_contrast ? filled : plain);
     if (random.chance(0.35))
       paint.add({center[0], center[1] + 0.4 * semi[1], center[2]},
                 {0.6 * semi[0], 0.4 * semi[1], 0.6 * semi[2]}, -800);

@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
 done
 made=
 [ -e $out/cohort/phantom.json ] && made=$(sed -n 's/^ *"seed": *\([0-9]*\).*/\1/p' $out/cohort/phantom.json)
-seed=${seed:-${made:-20}}
+seed=${seed:-${made:-2026}}
 [ -z "$made" ] || [ "$made" = "$seed" ] || die "$out/ holds the cohort and models of seed $made, not of $seed. \
 Go on with them (--seed $made), or move $out/ away first."
 

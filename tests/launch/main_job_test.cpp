@@ -66,6 +66,7 @@ TEST_P(AnyNumberOfRanks, TwentyStepsHaveTheSameLosses) {
                                          {"precision.compute", "\"" + c.compute + "\""},
                                          {"data.augment.noise_sigma", "0.03"},
                                          {"optimizer.eps", c.compute == "float64" ? "1e-8" : "1e-5"},
+                                         {"optimizer.lr", c.compute == "float64" ? "1e-3" : "3e-4"},
                                          {"schedule.max_steps", "20"}}),
                          num_ranks),
                    0, {});

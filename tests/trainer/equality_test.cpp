@@ -49,6 +49,7 @@ std::vector<Case> cases() {
     Case narrow = each;
     narrow.name += "_float32";
     narrow.settings["optimizer.eps"] = "1e-5";
+    narrow.settings["optimizer.lr"] = "3e-4";
     narrow.tolerance = 1e-4;
     result.push_back(narrow);
   }
