@@ -170,8 +170,8 @@ std::string interval_plot(const IntervalPlot& plot) {
   if (plot.rows.empty()) return "";
   constexpr double kRowHeight = 38;
   Frame frame;
-  frame.left = 10;
-  frame.right = kWidth - 10;
+  frame.left = 16;  // room for half a tick label
+  frame.right = kWidth - 16;
   frame.bottom = 10 + kRowHeight * static_cast<double>(plot.rows.size());
   frame.x_low = plot.rows.front().value;
   frame.x_high = frame.x_low;
