@@ -5,6 +5,8 @@
 #include <limits>
 #include <regex>
 
+#include "models/weights.hpp"
+
 namespace triphase::trainer {
 namespace {
 
@@ -131,6 +133,12 @@ void read_model_table(ConfigReader& reader, ModelOptions& options) {
   reader.read("model.weights", options.weights);
   if (options.weights.empty())
     throw reader.error("model.weights", "is empty. Name a file or a folder, or write 'random'.");
+  reader.read("model.allow_missing", options.allow_missing);
+  try {
+    models::check_expressions(options.allow_missing);
+  } catch (const ConfigError& error) {
+    throw reader.error("model.allow_missing", error.message());
+  }
   reader.read("model.tokenizer", options.tokenizer);
   read_range(reader, "model.max_text_tokens", options.max_text_tokens, 2, 4096);
   read_word(reader, "model.batch_norm", options.batch_norm, {"frozen", "local"},
