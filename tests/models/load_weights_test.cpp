@@ -141,8 +141,9 @@ TEST(LoadWeights, WrappedNamesThatWereNotAskedOffAreHintedAt) {
   TwoTower one = random_model(1);
   NamedTensors wrapped;
   for (const auto& [name, tensor] : base_state(one)) wrapped.emplace_back("module." + name, tensor);
-  expect_error<CheckpointError>([&] { (void)fit_weights(one, wrapped, "x", {.strip_prefixes = {}, .allow_missing = {}}); },
-                                ExitCode::kBadData, {"missing", "unexpected ('module.", "--strip-prefix"});
+  expect_error<CheckpointError>(
+      [&] { (void)fit_weights(one, wrapped, "x", {.strip_prefixes = {}, .allow_missing = {}}); },
+      ExitCode::kBadData, {"missing", "unexpected ('module.", "--strip-prefix"});
   EXPECT_EQ(without_prefixes(wrapped, {"module."}, "x")[0].first, base_state(one)[0].first);
 }
 

@@ -110,10 +110,15 @@ std::string pushed(const TensorSpec& tensor) {
 }
 
 std::string pickle_of(const std::vector<TensorSpec>& tensors) {
+  constexpr std::size_t kBatch = 1000;  // as Python's pickler
   Pickle pickle;
-  pickle.global("collections", "OrderedDict").op(")R(");
-  for (const TensorSpec& tensor : tensors) pickle.text(tensor.name).op(pushed(tensor));
-  return pickle.op("u.").bytes;
+  pickle.global("collections", "OrderedDict").op(")R");
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (i % kBatch == 0) pickle.op("(");
+    pickle.text(tensors[i].name).op(pushed(tensors[i]));
+    if ((i + 1) % kBatch == 0 || i + 1 == tensors.size()) pickle.op("u");
+  }
+  return pickle.op(".").bytes;
 }
 
 std::string zip_of(const std::vector<Member>& members, const ZipWriter::Style& style) {

@@ -20,9 +20,9 @@ struct ZipLies {
   std::uint16_t method = 0;
   std::optional<std::string> local_name{};
   std::optional<std::uint32_t> crc32{};
-  std::optional<std::uint64_t> size{};         ///< in the directory, both sizes
-  std::optional<std::uint64_t> stored_size{};  ///< in the directory, over `size`
-  std::optional<std::uint64_t> header_begin{}; ///< in the directory
+  std::optional<std::uint64_t> size{};          ///< in the directory, both sizes
+  std::optional<std::uint64_t> stored_size{};   ///< in the directory, over `size`
+  std::optional<std::uint64_t> header_begin{};  ///< in the directory
 };
 
 /// Writes a zip archive member by member.

@@ -131,7 +131,7 @@ TEST(TorchPickle, AttributesAreIgnoredAndParametersAreTheirTensors) {
 
 TEST(TorchPickle, MemoIndicesOfBothWidthsWork) {
   for (const std::string& put : {std::string("q\x07"), "r" + test::le<std::uint32_t>(7),
-                                "r" + test::le<std::uint32_t>(70'000)}) {
+                                 "r" + test::le<std::uint32_t>(70'000)}) {
     const std::string index = put.substr(1);
     const std::string get = (index.size() == 1 ? "h" : "j") + index;
     const std::string bytes =
