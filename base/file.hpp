@@ -44,6 +44,9 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+  /// Gives back the memory in which a part of the file lies, for what has been read and is not needed
+  /// soon: the bytes stay valid and are fetched from the file again when they are asked for.
+  void release(std::span<const std::byte> part) const noexcept;
 
  private:
   const std::byte* data_ = nullptr;

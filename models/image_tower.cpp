@@ -88,18 +88,22 @@ class StageImpl : public torch::nn::Module {
     }
   }
   at::Tensor forward(const at::Tensor& x, Recompute mode) {
-    const auto by_blocks = [this, mode](const at::Tensor& input) {
-      at::Tensor y = input;
-      for (Bottleneck& block : blocks_) {
-        const auto segment = [&block](const at::Tensor& z) { return block(z); };
-        y = mode == Recompute::kNone ? block(y) : recompute_in_backward(segment, y, {block.get()});
-      }
-      return y;
-    };
-    return mode == Recompute::kStages ? recompute_in_backward(by_blocks, x, {this}) : by_blocks(x);
+    if (mode == Recompute::kStages)
+      return recompute_in_backward([this](const at::Tensor& z) { return by_blocks(z, false); }, x,
+                                   {this});
+    return by_blocks(x, mode == Recompute::kBlocks);
   }
 
  private:
+  at::Tensor by_blocks(const at::Tensor& x, bool recompute) {
+    at::Tensor y = x;
+    for (Bottleneck& block : blocks_) {
+      const auto segment = [&block](const at::Tensor& z) { return block(z); };
+      y = recompute ? recompute_in_backward(segment, y, {block.get()}) : block(y);
+    }
+    return y;
+  }
+
   std::vector<Bottleneck> blocks_;
 };
 TORCH_MODULE(Stage);

@@ -20,9 +20,10 @@ namespace triphase::models {
 /// without gradients such as the first of gradient caching.
 enum class BatchNormMode { kFrozen, kLocal };
 
-/// Which activations are computed again in backward instead of being kept. `kBlocks`: each block keeps its
-/// input alone (one forward more). `kStages`: each stage keeps its input alone and its replay goes block by
-/// block, the least memory (two forwards more).
+/// Which activations are computed again in backward instead of being kept, each once: one forward more.
+/// `kBlocks`: each block keeps its input alone. `kStages`: each stage keeps its input alone; less is kept
+/// between forward and backward, but a stage's replay holds all of its blocks at a time. A text tower has no
+/// stages: both words mean its layers.
 enum class Recompute { kNone, kBlocks, kStages };
 
 struct ImageTowerOptions {

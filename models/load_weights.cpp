@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <regex>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace triphase::models {
 namespace {
@@ -61,6 +62,8 @@ std::string listed(const char* what, const std::vector<std::string>& names) {
 std::vector<std::regex> compiled(const std::vector<std::string>& expressions) {
   std::vector<std::regex> result;
   for (const std::string& expression : expressions) {
+    TRIPHASE_CHECK(ConfigError, !expression.empty(),
+                   "an expression over tensor names is empty: it would fit all");
     try {
       result.emplace_back(expression);
     } catch (const std::regex_error& error) {
@@ -78,57 +81,87 @@ struct Differences {
 
   void refuse(const std::string& source) const {
     if (missing.empty() && unexpected.empty() && misfits.empty()) return;
+    const bool is_wrapped =
+        std::any_of(unexpected.begin(), unexpected.end(), [](const std::string& name) {
+          return name.starts_with("model.") || name.starts_with("module.");
+        });
     throw CheckpointError(
         str("'", source, "' does not fit this model", listed("missing", missing),
             listed("unexpected", unexpected), listed("of another shape or kind", misfits),
-            ". Check model.preset and the file."));
+            ". Check model.preset and the file",
+            is_wrapped ? ", or take the names' prefix off (--strip-prefix)." : "."));
   }
 };
 
 void compare(const std::string& name, const at::Tensor& wanted, const at::Tensor& found,
              Differences& differences) {
   if (wanted.sizes() != found.sizes())
-    differences.misfits.push_back(triphase::str(name, " ", found.sizes(), ", expected ", wanted.sizes()));
+    differences.misfits.push_back(
+        triphase::str(name, " ", found.sizes(), ", expected ", wanted.sizes()));
   else if (wanted.is_floating_point() && !found.is_floating_point())
-    differences.misfits.push_back(triphase::str(name, " ", c10::toString(found.scalar_type()), ", expected ",
-                                      c10::toString(wanted.scalar_type())));
+    differences.misfits.push_back(triphase::str(name, " ", c10::toString(found.scalar_type()),
+                                                ", expected ",
+                                                c10::toString(wanted.scalar_type())));
 }
 
-/// Copies by name after everything was compared.
-void copy_named(const NamedTensors& wanted, TensorMap& found, const std::vector<std::regex>& optional,
-                const std::string& source) {
+/// What a file has for each wanted name. Nothing is copied.
+FittedWeights fitted(const NamedTensors& wanted, const TensorMap& found,
+                     const std::vector<std::regex>& optional, const std::string& source) {
   Differences differences;
+  FittedWeights result;
+  std::unordered_set<std::string> known;
   for (const auto& [name, tensor] : wanted) {
+    known.insert(name);
     const auto item = found.find(name);
     if (item != found.end()) {
       compare(name, tensor, item->second, differences);
+      result.tensors.emplace_back(name, item->second);
       continue;
     }
-    const bool may_miss = std::any_of(optional.begin(), optional.end(), [&name](const auto& e) {
-      return std::regex_search(name, e);
-    });
-    if (!may_miss) differences.missing.push_back(name);
+    const bool may_miss =
+        std::any_of(optional.begin(), optional.end(),
+                    [&name = name](const auto& e) { return std::regex_search(name, e); });
+    (may_miss ? result.missing : differences.missing).push_back(name);
   }
-  TensorMap known(wanted.begin(), wanted.end());
   for (const auto& [name, tensor] : found)
     if (!known.contains(name) && !is_tolerated(name)) differences.unexpected.push_back(name);
   std::sort(differences.unexpected.begin(), differences.unexpected.end());
   differences.refuse(source);
-  const at::NoGradGuard no_grad;
-  for (auto& [name, tensor] : known)
-    if (const auto item = found.find(name); item != found.end()) tensor.copy_(item->second);
+  return result;
 }
 
-/// By name, prefixes removed. @throws CheckpointError when two names become one
+/// @param file whose memory is given back, or nullptr
+void copy_fitted(const NamedTensors& wanted, const FittedWeights& weights,
+                 const WeightsFile* file) {
+  const TensorMap targets(wanted.begin(), wanted.end());
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : weights.tensors) {
+    at::Tensor target = targets.at(name);
+    target.copy_(tensor);
+    if (file != nullptr) file->release(tensor);
+  }
+}
+
+/// Every tensor of the model, its adapters' factors last.
+NamedTensors all_state(TwoTower& model) {
+  NamedTensors tensors = state(model, /*factors=*/false);
+  const NamedTensors factors = state(model, /*factors=*/true);
+  tensors.insert(tensors.end(), factors.begin(), factors.end());
+  return tensors;
+}
+
+/// What a file must hold: factors only when it has some.
+NamedTensors wanted_of(TwoTower& model, const TensorMap& found) {
+  const bool has_factors = std::any_of(found.begin(), found.end(),
+                                       [](const auto& item) { return is_factor_name(item.first); });
+  return has_factors ? all_state(model) : state(model, /*factors=*/false);
+}
+
+/// By name, prefixes removed.
 TensorMap by_name(const NamedTensors& tensors, const std::vector<std::string>& prefixes,
                   const std::string& source) {
-  TensorMap found;
-  for (const auto& [name, tensor] : tensors) {
-    const std::string plain = stripped(name, prefixes);
-    TRIPHASE_CHECK(CheckpointError, found.emplace(plain, tensor).second, "'", source, "' holds '",
-                   plain, "' twice. Take one of the two out.");
-  }
-  return found;
+  const NamedTensors plain = without_prefixes(tensors, prefixes, source);
+  return {plain.begin(), plain.end()};
 }
 
 }  // namespace
@@ -138,28 +171,49 @@ NamedTensors base_state(TwoTower& model) { return state(model, /*factors=*/false
 NamedTensors adapter_state(TwoTower& model) { return state(model, /*factors=*/true); }
 
 void load_adapter_state(TwoTower& model, const NamedTensors& tensors, const std::string& source) {
-  TensorMap found = by_name(tensors, {}, source);
-  copy_named(adapter_state(model), found, {}, source);
+  const NamedTensors wanted = adapter_state(model);
+  copy_fitted(wanted, fitted(wanted, by_name(tensors, {}, source), {}, source), nullptr);
+}
+
+NamedTensors without_prefixes(const NamedTensors& tensors, const std::vector<std::string>& prefixes,
+                              const std::string& source) {
+  std::unordered_set<std::string> names;
+  NamedTensors result;
+  result.reserve(tensors.size());
+  for (const auto& [name, tensor] : tensors) {
+    result.emplace_back(stripped(name, prefixes), tensor);
+    TRIPHASE_CHECK(CheckpointError, names.insert(result.back().first).second, "'", source,
+                   "' holds '", result.back().first, "' twice. Take one of the two out.");
+  }
+  return result;
+}
+
+void check_expressions(const std::vector<std::string>& expressions) {
+  static_cast<void>(compiled(expressions));
+}
+
+FittedWeights fit_weights(TwoTower& model, const NamedTensors& tensors, const std::string& source,
+                          const LoadOptions& options) {
+  const std::vector<std::regex> optional = compiled(options.allow_missing);
+  const TensorMap found = by_name(tensors, options.strip_prefixes, source);
+  return fitted(wanted_of(model, found), found, optional, source);
 }
 
 void load_state(TwoTower& model, const NamedTensors& tensors, const std::string& source,
                 const LoadOptions& options) {
-  const std::vector<std::regex> optional = compiled(options.allow_missing);
-  TensorMap found = by_name(tensors, options.strip_prefixes, source);
-  NamedTensors wanted = base_state(model);
-  const bool has_factors = std::any_of(found.begin(), found.end(),
-                                       [](const auto& item) { return is_factor_name(item.first); });
-  if (has_factors) {
-    const NamedTensors factors = adapter_state(model);
-    wanted.insert(wanted.end(), factors.begin(), factors.end());
-  }
-  copy_named(wanted, found, optional, source);
+  copy_fitted(all_state(model), fit_weights(model, tensors, source, options), nullptr);
+}
+
+void load_state(TwoTower& model, const WeightsFile& file, const LoadOptions& options) {
+  copy_fitted(all_state(model), fit_weights(model, file.tensors, file.path.string(), options),
+              &file);
 }
 
 void load_weights(TwoTower& model, const std::string& weights, std::uint64_t seed,
                   const LoadOptions& options) {
-  TRIPHASE_CHECK(ConfigError, !weights.empty(),
-                 "model.weights is empty. Give a .safetensors file, a folder, or 'random'.");
+  TRIPHASE_CHECK(
+      ConfigError, !weights.empty(),
+      "model.weights is empty. Give a file (.pt or .safetensors), a folder, or 'random'.");
   if (weights == "random") {
     initialise_weights(model, seed);
     return;
@@ -167,17 +221,17 @@ void load_weights(TwoTower& model, const std::string& weights, std::uint64_t see
   std::filesystem::path path(weights);
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) path /= "model.safetensors";
-  // A bare word that is no file is rather a misspelt 'random' than a path.
-  const bool names_a_file = path.extension() == ".safetensors" || path.has_parent_path();
-  TRIPHASE_CHECK_CODE(CheckpointError, kMissingInput,
-                      !names_a_file || std::filesystem::exists(path, ignored), "model.weights '",
-                      path.string(), "' is not there. Check the path.");
-  TRIPHASE_CHECK(ConfigError, path.extension() == ".safetensors", "model.weights '", weights,
-                 "' is neither 'random' nor a folder nor a .safetensors file.",
-                 path.extension() == ".pt" || path.extension() == ".bin"
-                     ? " Save its tensors as safetensors once, in Python."
-                     : "");
-  load_state(model, read_safetensors(path).tensors, path.string(), options);
+  if (!std::filesystem::exists(path, ignored)) {
+    // A bare word that is no file is rather a misspelt 'random' than a path.
+    TRIPHASE_CHECK(ConfigError, path.has_extension() || path.has_parent_path(), "model.weights '",
+                   weights, "' is neither 'random' nor a weights file nor a folder.");
+    throw CheckpointError(str("model.weights '", path.string(), "' is not there. Check the path."),
+                          ExitCode::kMissingInput);
+  }
+  const WeightsFile file = read_weights(path);
+  // What the file may lack must be the same on every rank.
+  if (!options.allow_missing.empty()) initialise_weights(model, seed);
+  load_state(model, file, options);
 }
 
 }  // namespace triphase::models

@@ -45,7 +45,7 @@ std::string plain_name(std::string name) {
   return name;
 }
 
-std::optional<double> parse_log_scale(const Safetensors& file, const std::string& source) {
+std::optional<double> parse_log_scale(const WeightsFile& file, const std::string& source) {
   const auto found = file.metadata.find(kLogScale);
   if (found == file.metadata.end()) return std::nullopt;
   double value = 0;
@@ -61,7 +61,7 @@ Folder read_folder(const std::filesystem::path& path) {
   Folder folder;
   folder.source = (path / kWeightsName).string();
   folder.config = read_peft_config(path / kConfigName);
-  const Safetensors file = read_safetensors(path / kWeightsName);
+  const WeightsFile file = read_safetensors(path / kWeightsName);
   folder.log_scale = parse_log_scale(file, folder.source);
   const std::string a_end = ".lora_A.weight";
   const std::string b_end = ".lora_B.weight";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/recompute.hpp"
 
+#include "base/error.hpp"
 #include "models/precision.hpp"
 
 #include <ATen/ATen.h>
@@ -139,6 +140,8 @@ bool in_counted_pass() { return !replaying && (builds_graph || at::GradMode::is_
 
 at::Tensor recompute_in_backward(const Segment& segment, const at::Tensor& x,
                                  std::initializer_list<torch::nn::Module*> owners) {
+  TRIPHASE_CHECK(InternalError, !builds_graph && !replaying,
+                 "a recomputed segment holds another one, which would run three times");
   std::vector<at::Tensor> parameters;
   for (const torch::nn::Module* owner : owners)
     for (const at::Tensor& parameter : owner->parameters())

@@ -62,7 +62,10 @@ models::TwoTower build_base(const RunConfig& config, int depth) {
       config.model.weights == "random" ? std::nullopt : resolve_checkpoint(config.model.weights);
   if (!checkpoint) {
     models::TwoTower model = make_model(config);
-    models::load_weights(model, config.model.weights, static_cast<std::uint64_t>(config.run.seed));
+    models::LoadOptions options;
+    options.allow_missing = config.model.allow_missing;
+    models::load_weights(model, config.model.weights, static_cast<std::uint64_t>(config.run.seed),
+                         options);
     return model;
   }
   const RunConfig trained = checkpoint_config(*checkpoint);

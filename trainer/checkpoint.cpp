@@ -157,7 +157,7 @@ void load_weights_from(const fs::path& folder, models::TwoTower& model, const Ru
     models::apply_adapters(model, models::plan_adapters(model, written.adapt),
                            static_cast<std::uint64_t>(written.run.seed));
   const fs::path file = folder / "model.safetensors";
-  const models::Safetensors weights = models::read_safetensors(file);
+  const models::WeightsFile weights = models::read_safetensors(file);
   const std::vector<std::string> lines =
       differences(saved_tensors(model, written), weights.tensors);
   if (!lines.empty()) throw_other_model(folder, lines);
@@ -165,8 +165,7 @@ void load_weights_from(const fs::path& folder, models::TwoTower& model, const Ru
   if (here != base_hash)
     throw_other_model(folder, {str("the frozen weights have hash ", base_hash, " there, ", here,
                                    " here (model.weights there: '", written.model.weights, "')")});
-  models::load_state(model, weights.tensors, file.string(),
-                     {.strip_prefixes = {}, .allow_missing = {".*"}});
+  models::load_state(model, weights, {.strip_prefixes = {}, .allow_missing = {".*"}});
 }
 
 }  // namespace

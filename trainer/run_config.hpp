@@ -38,6 +38,8 @@ struct DataOptions {
 struct ModelOptions {
   std::string preset = "merlin";
   std::string weights = "random";  ///< file, folder, run checkpoint, or "random"
+  /// Regular expressions over tensor names that the weights file may lack; those are drawn from run.seed.
+  std::vector<std::string> allow_missing;
   std::string tokenizer;           ///< folder with vocab.json and merges.txt
   std::int64_t max_text_tokens = 1024;
   /// Of reports and prompts: "wordpunct" or "lower".

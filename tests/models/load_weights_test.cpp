@@ -115,6 +115,38 @@ TEST(LoadWeights, AllowedNamesMayBeMissingAndKeepTheirValues) {
   EXPECT_THROW(load_state(two, tensors, "x", {.allow_missing = {"("}}), ConfigError);
 }
 
+TEST(LoadWeights, WhatAFileMayLackIsTheSameForEverySeed) {
+  const TemporaryFolder folder;
+  TwoTower one = random_model(1);
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : base_state(one))
+    if (name.find("pooler") == std::string::npos) tensors.emplace_back(name, tensor);
+  write_safetensors(folder / "x.safetensors", tensors);
+  const LoadOptions options{.allow_missing = {"pooler"}};
+  TwoTower two = random_model(2);
+  TwoTower three = random_model(3);
+  load_weights(two, (folder / "x.safetensors").string(), 7, options);
+  load_weights(three, (folder / "x.safetensors").string(), 7, options);
+  expect_same(base_state(two), base_state(three));
+  EXPECT_THROW(load_weights(two, (folder / "x.safetensors").string(), 7), CheckpointError);
+  EXPECT_EQ(fit_weights(two, tensors, "x", options).missing.size(), 2U);
+}
+
+TEST(LoadWeights, EmptyExpressionsWouldFitAllAndAreRefused) {
+  expect_error<ConfigError>([] { check_expressions({"a", ""}); }, ExitCode::kUsage, {"empty"});
+  expect_error<ConfigError>([] { check_expressions({"("}); }, ExitCode::kUsage, {"'('"});
+}
+
+TEST(LoadWeights, WrappedNamesThatWereNotAskedOffAreHintedAt) {
+  TwoTower one = random_model(1);
+  NamedTensors wrapped;
+  for (const auto& [name, tensor] : base_state(one)) wrapped.emplace_back("module." + name, tensor);
+  expect_error<CheckpointError>(
+      [&] { (void)fit_weights(one, wrapped, "x", {.strip_prefixes = {}, .allow_missing = {}}); },
+      ExitCode::kBadData, {"missing", "unexpected ('module.", "--strip-prefix"});
+  EXPECT_EQ(without_prefixes(wrapped, {"module."}, "x")[0].first, base_state(one)[0].first);
+}
+
 TEST(LoadWeights, AdaptersAreLeftOutOfTheBaseAndLoadedWhenTheFileHasThem) {
   TwoTower one = random_model(1);
   apply_adapters(one, plan_adapters(one, {.method = "peft"}), 1);
@@ -147,7 +179,7 @@ TEST(LoadWeights, WhatIsNoWeightsFileIsRefused) {
     return [&model, weights] { load_weights(model, weights, 0); };
   };
   expect_error<ConfigError>(load(""), ExitCode::kUsage, {"model.weights"});
-  expect_error<ConfigError>(load("merlin.pt"), ExitCode::kUsage, {"merlin.pt", "safetensors once, in Python"});
+  expect_error<CheckpointError>(load("merlin.pt"), ExitCode::kMissingInput, {"merlin.pt"});
   expect_error<ConfigError>(load("rnadom"), ExitCode::kUsage, {"rnadom", "'random'"});
   expect_error<CheckpointError>(load((folder / "none.safetensors").string()),
                                 ExitCode::kMissingInput, {"none"});
@@ -156,8 +188,8 @@ TEST(LoadWeights, WhatIsNoWeightsFileIsRefused) {
   expect_error<CheckpointError>(load((folder / "none").string()), ExitCode::kMissingInput,
                                 {"none", "Check the path"});
   triphase::test::write_text(folder / "merlin.pt", "PK");
-  expect_error<ConfigError>(load((folder / "merlin.pt").string()), ExitCode::kUsage,
-                            {"merlin.pt", "safetensors once, in Python"});
+  expect_error<CheckpointError>(load((folder / "merlin.pt").string()), ExitCode::kBadData,
+                                {"merlin.pt", "cut short"});
 }
 
 }  // namespace

@@ -157,7 +157,7 @@ TEST(PeftFolder, TheConfigHasPeftsKeys) {
   EXPECT_EQ(json["rank_pattern"]["encode_text.text_encoder.encoder.layer.0.attention.self.query"],
             2);
   EXPECT_EQ(json["alpha_pattern"].size(), 4U);
-  const Safetensors file = read_safetensors(folder / "adapter" / "adapter_model.safetensors");
+  const WeightsFile file = read_safetensors(folder / "adapter" / "adapter_model.safetensors");
   EXPECT_EQ(file.metadata.at("format"), "pt");
   EXPECT_EQ(file.tensors[0].first, "base_model.model.encode_image.i3_resnet.conv1.lora_A.weight");
 }

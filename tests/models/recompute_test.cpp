@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/recompute.hpp"
 
-#include "tests/models/models_test_support.hpp"
-
 #include <ATen/autocast_mode.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
 #include <torch/csrc/autograd/variable.h>
+
+#include "tests/models/models_test_support.hpp"
 
 namespace triphase::models {
 namespace {
@@ -47,6 +48,53 @@ TensorMap gradients(TwoTower& model, const Input& input, Recompute mode) {
   set_recompute(model, mode);
   at::manual_seed(5);
   return loss_gradients(model, input);
+}
+
+thread_local std::map<std::string, int> operations;  ///< by name, since the last count
+
+/// How often each of torch's operations runs in a pass and its backward.
+std::map<std::string, int> count_operations(TwoTower& model, const Input& input, Recompute mode) {
+  operations.clear();
+  const auto note = [](const at::RecordFunction& call) -> std::unique_ptr<at::ObserverContext> {
+    ++operations[call.name()];
+    return nullptr;
+  };
+  const at::CallbackHandle handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(note).scopes({at::RecordScope::FUNCTION}));
+  gradients(model, input, mode);
+  at::removeCallback(handle);
+  return operations;
+}
+
+TEST(Recompute, EverySegmentRunsExactlyTwice) {
+  TwoTower model = model_with(0.0);
+  model->image_tower()->set_batch_norm(BatchNormMode::kLocal);
+  const Input input = random_input(2, 20, 8);
+  const auto plain = count_operations(model, input, Recompute::kNone);
+  EXPECT_EQ(plain.at("aten::max_pool3d"), 1);
+  EXPECT_EQ(plain.at("aten::batch_norm"), 1 + 3 * 6 + 4);  // the stem's, the blocks', downsampling
+  EXPECT_EQ(plain.at("aten::gelu"), 2);
+  for (const Recompute mode : {Recompute::kBlocks, Recompute::kStages}) {
+    const auto counts = count_operations(model, input, mode);
+    for (const char* name : {"aten::max_pool3d", "aten::batch_norm", "aten::gelu"})
+      EXPECT_EQ(counts.at(name), 2 * plain.at(name)) << name;
+  }
+}
+
+TEST(Recompute, ASegmentInASegmentIsRefused) {
+  struct Weight : torch::nn::Module {
+    Weight() { w = register_parameter("w", torch::ones({1})); }
+    at::Tensor w;
+  } owner;
+  const Segment inner = [&](const at::Tensor& x) { return x * owner.w; };
+  const Segment outer = [&](const at::Tensor& x) {
+    return recompute_in_backward(inner, x, {&owner});
+  };
+  EXPECT_THROW((void)recompute_in_backward(outer, at::ones({1}), {&owner}), InternalError);
+  EXPECT_TRUE(in_counted_pass());  // the flags are back
+  recompute_in_backward(inner, at::ones({1}), {&owner}).backward();
+  const at::NoGradGuard no_grad;  // nothing is recomputed, so nothing is nested
+  EXPECT_NO_THROW((void)recompute_in_backward(outer, at::ones({1}), {&owner}));
 }
 
 TEST(Recompute, GradientsAreThoseOfThePlainPassToTheBit) {

@@ -2,7 +2,7 @@
 #include "tests/models/models_test_support.hpp"
 
 #include "base/json.hpp"
-#include "models/safetensors_header.hpp"
+#include "models/files/safetensors_header.hpp"
 
 #include <gtest/gtest.h>
 
@@ -59,7 +59,7 @@ TEST(Safetensors, WhatIsWrittenIsReadInOrderToTheBit) {
   const NamedTensors written = of_every_kind();
   const std::map<std::string, std::string> metadata{{"format", "pt"}, {"note", "a\nb"}};
   write_safetensors(folder / "x.safetensors", written, metadata);
-  const Safetensors found = read_safetensors(folder / "x.safetensors");
+  const WeightsFile found = read_safetensors(folder / "x.safetensors");
   EXPECT_EQ(found.metadata, metadata);
   ASSERT_EQ(found.tensors.size(), written.size());
   for (std::size_t i = 0; i < written.size(); ++i) {
@@ -91,7 +91,7 @@ TEST(Safetensors, AFileWithoutTensorsIsFine) {
 TEST(Safetensors, ReplacesAnOldFileWhileItIsMapped) {
   const TemporaryFolder folder;
   write_safetensors(folder / "x.safetensors", {{"a", at::ones({4})}});
-  const Safetensors old = read_safetensors(folder / "x.safetensors");
+  const WeightsFile old = read_safetensors(folder / "x.safetensors");
   write_safetensors(folder / "x.safetensors", {{"a", old.tensors[0].second + 1}});
   EXPECT_EQ(old.tensors[0].second.sum().item<float>(), 4);
   EXPECT_EQ(read_safetensors(folder / "x.safetensors").tensors[0].second.sum().item<float>(), 8);
@@ -218,7 +218,7 @@ TEST(Safetensors, OneEmptyTensorInAPlaceIsFine) {
   const TemporaryFolder folder;
   write_text(folder / "x",
              file_of("{" + entry("a", "[0,7]", 0, 0) + "," + entry("b", "[2]", 0, 8) + "}", 8));
-  const Safetensors found = read_safetensors(folder / "x");
+  const WeightsFile found = read_safetensors(folder / "x");
   EXPECT_EQ(found.tensors[0].second.sizes(), at::IntArrayRef({0, 7}));
 }
 

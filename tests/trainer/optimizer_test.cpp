@@ -29,7 +29,7 @@ class Golden {
   }
 
  private:
-  models::Safetensors file_;
+  models::WeightsFile file_;
   std::map<std::string, at::Tensor> tensors_;
 };
 

@@ -42,6 +42,7 @@ std::vector<KeyCase> key_cases() {
       {"data.augment.noise_sigma", {"0.03"}, {"-1"}},
       {"model.preset", {"\"merlin_tiny\""}, {"\"merlin_huge\"", "1"}},
       {"model.weights", {"\"random\"", "\"a.safetensors\""}, {"\"\"", "1"}},
+      {"model.allow_missing", {"[]", "[\"pooler\"]"}, {"\"pooler\"", "[\"(\"]"}},
       {"model.tokenizer", {"\"t\""}, {"1"}},
       {"model.max_text_tokens", {"2", "4096"}, {"1", "5000"}},
       {"model.text_preparation", {"\"wordpunct\"", "\"lower\""}, {"\"upper\"", "1"}},

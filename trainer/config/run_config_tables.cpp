@@ -8,6 +8,8 @@
 
 #include "base/text_pattern.hpp"
 
+#include "models/weights.hpp"
+
 namespace triphase::trainer {
 namespace {
 
@@ -168,6 +170,12 @@ void read_model_table(ConfigReader& reader, ModelOptions& options) {
   reader.read("model.weights", options.weights);
   if (options.weights.empty())
     throw reader.error("model.weights", "is empty. Name a file or a folder, or write 'random'.");
+  reader.read("model.allow_missing", options.allow_missing);
+  try {
+    models::check_expressions(options.allow_missing);
+  } catch (const ConfigError& error) {
+    throw reader.error("model.allow_missing", error.message());
+  }
   reader.read("model.tokenizer", options.tokenizer);
   read_range(reader, "model.max_text_tokens", options.max_text_tokens, 2, 4096);
   std::string preparation = data::text_preparation_name(options.text_preparation);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/safetensors_header.hpp"
+#include "models/files/safetensors_header.hpp"
 
 #include "base/error.hpp"
 #include "base/json.hpp"
+#include "models/files/little_endian.hpp"
+#include "models/files/mapped_tensors.hpp"
 
 #include <c10/core/ScalarType.h>
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
 #include <limits>
 #include <set>
 #include <utility>
@@ -17,11 +17,7 @@
 namespace triphase::models {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "safetensors holds little-endian numbers");
-
-constexpr std::size_t kMaxNameBytes = 4096;
-constexpr std::size_t kMaxDimensions = 16;
-constexpr std::size_t kMaxMetadata = 100'000;
+constexpr std::size_t kMaxMetadata = 10'000;
 
 constexpr std::array<std::pair<const char*, at::ScalarType>, 10> kDtypes{{
     {"F64", at::kDouble},
@@ -36,8 +32,9 @@ constexpr std::array<std::pair<const char*, at::ScalarType>, 10> kDtypes{{
     {"BOOL", at::kBool},
 }};
 
-/// Reads {"__metadata__": {string: string}, name: {"dtype": string, "shape": [..], "data_offsets": [b, e]}}
-/// event by event: whatever does not fit ends the parse at once, and no other tree is ever built.
+/// Reads {"__metadata__": {string: string}, name: {"dtype": string, "shape": [..], "data_offsets":
+/// [b, e]}} event by event: whatever does not fit ends the parse at once, and no other tree is ever
+/// built.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit HeaderReader(std::string source) : source_(std::move(source)) {}
@@ -77,8 +74,13 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool start_object(std::size_t) override {
     if (place_ == Place::kStart) return enter(Place::kTop);
     if (place_ != Place::kTop) return refuse("an object where none belongs");
-    if (key_ == "__metadata__") return enter(Place::kMetadata);
-    if (std::ssize(header_.entries) >= kMaxTensors) return refuse("more than a million tensors");
+    if (key_ == "__metadata__") {
+      if (has_metadata_) return refuse("'__metadata__' twice");
+      has_metadata_ = true;
+      return enter(Place::kMetadata);
+    }
+    if (std::ssize(header_.entries) >= kMaxTensors)
+      return refuse(str("more than ", kMaxTensors, " tensors"));
     header_.entries.emplace_back().name = key_;
     offsets_.clear();
     fields_.clear();
@@ -90,7 +92,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     key_ = value;
     if (place_ == Place::kTop) {
       if (value.empty()) return refuse("a tensor without a name");
-      return names_.insert(value).second || refuse(str("'", value, "' twice"));
+      return true;
     }
     if (place_ == Place::kMetadata) {
       if (header_.metadata.size() >= kMaxMetadata) return refuse("too much metadata");
@@ -122,7 +124,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    throw CheckpointError(str("'", source_, "' is no safetensors file: its header is no valid JSON at byte ",
+    throw CheckpointError(str("'", source_,
+                              "' is no safetensors file: its header is no valid JSON at byte ",
                               position, " (", error.what(), "). Fetch or write it again."));
   }
 
@@ -146,10 +149,22 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   SafetensorsHeader header_;
   Place place_ = Place::kStart;
   std::string key_;
-  std::set<std::string> names_;
+  bool has_metadata_ = false;
   std::set<std::string> fields_;
   std::vector<std::int64_t> offsets_;
 };
+
+/// Compares names after the parse, so that none is kept a second time during it.
+void check_unique(const SafetensorsHeader& header, const std::string& source) {
+  std::vector<std::string_view> names;
+  names.reserve(header.entries.size());
+  for (const TensorEntry& entry : header.entries) names.push_back(entry.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  TRIPHASE_CHECK(CheckpointError, twice == names.end(), "'", source,
+                 "' is no safetensors file: its header has '", *twice,
+                 "' twice. Fetch or write it again.");
+}
 
 /// numel * element size. @throws CheckpointError beyond 63 bits
 std::int64_t checked_bytes(const TensorEntry& entry, const std::string& source) {
@@ -199,29 +214,40 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file,
                                            const std::string& source) {
   TRIPHASE_CHECK(CheckpointError, file.size() >= 8, "'", source, "' has ", file.size(),
                  " bytes: too short for a safetensors file. Fetch it again.");
-  std::uint64_t length = 0;
-  std::memcpy(&length, file.data(), sizeof length);
-  TRIPHASE_CHECK(CheckpointError, length <= static_cast<std::uint64_t>(kMaxHeaderBytes), "'", source,
-                 "' is no safetensors file, or not a sane one: its header would have ", length,
-                 " bytes, allowed are ", kMaxHeaderBytes);
-  TRIPHASE_CHECK(CheckpointError, length <= file.size() - 8, "'", source, "' is cut short: a header of ",
-                 length, " bytes in a file of ", file.size(), ". Fetch it again.");
+  const auto length = load_little<std::uint64_t>(file, 0);
+  TRIPHASE_CHECK(CheckpointError, length <= static_cast<std::uint64_t>(kMaxHeaderBytes), "'",
+                 source, "' is no safetensors file, or not a sane one: its header would have ",
+                 length, " bytes, allowed are ", kMaxHeaderBytes);
+  TRIPHASE_CHECK(CheckpointError, length <= file.size() - 8, "'", source,
+                 "' is cut short: a header of ", length, " bytes in a file of ", file.size(),
+                 ". Fetch it again.");
   const auto* text = reinterpret_cast<const char*>(file.data() + 8);
   TRIPHASE_CHECK(CheckpointError, length > 0 && text[0] == '{', "'", source,
                  "' is no safetensors file: its header does not begin with '{'");
   HeaderReader reader(source);
   nlohmann::json::sax_parse(text, text + length, &reader);
   SafetensorsHeader header = reader.take();
+  check_unique(header, source);
   header.data_offset = 8 + static_cast<std::int64_t>(length);
   check_layout(header, static_cast<std::int64_t>(file.size()) - header.data_offset, source);
   return header;
 }
 
+std::size_t find_hash_digits(std::string_view header) {
+  // Inside a JSON string the quotes would be escaped, so this is the key.
+  const std::string key = str("\"", kHashKey, "\":\"");
+  const std::size_t found = header.find(key);
+  const std::size_t digits = found + key.size();
+  const bool fits =
+      found != std::string_view::npos && digits + 17 <= header.size() && header[digits + 16] == '"';
+  return fits ? digits : std::string_view::npos;
+}
+
 std::string safetensors_dtype(at::ScalarType dtype) {
   for (const auto& [name, known] : kDtypes)
     if (known == dtype) return name;
-  throw CheckpointError(str("a tensor of dtype ", c10::toString(dtype),
-                            " cannot be written to a safetensors file"));
+  throw CheckpointError(
+      str("a tensor of dtype ", c10::toString(dtype), " cannot be written to a safetensors file"));
 }
 
 }  // namespace triphase::models
