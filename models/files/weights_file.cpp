@@ -28,8 +28,8 @@ fs::path file_of(const fs::path& path) {
     if (fs::exists(path / name, ignored)) return path / name;
   throw CheckpointError(
       str("folder '", path.string(),
-          "' holds neither model.safetensors nor adapter_model.safetensors. Give a "
-          "checkpoint folder, a peft folder or a file."),
+          "' holds neither model.safetensors nor adapter_model.safetensors. Give a run "
+          "folder, a checkpoint folder, a peft folder or a file."),
       ExitCode::kMissingInput);
 }
 
