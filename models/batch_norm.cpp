@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/batch_norm.hpp"
 
-#include "models/recompute.hpp"
-
 #include <ATen/ATen.h>
 #include <torch/types.h>
+
+#include <utility>
+
+#include "base/error.hpp"
+#include "models/recompute.hpp"
+#include "models/sync_batch_norm.hpp"
 
 namespace triphase::models {
 namespace {
@@ -20,8 +24,14 @@ BatchNormImpl::BatchNormImpl(std::int64_t channels) {
   num_batches_tracked = register_buffer("num_batches_tracked", torch::zeros({}, at::kLong));
 }
 
+void BatchNormImpl::set_mode(BatchNormMode mode, GatherRows gather) {
+  mode_ = mode;
+  gather_ = std::move(gather);
+}
+
 at::Tensor BatchNormImpl::forward(const at::Tensor& x) {
-  const bool batch_statistics = mode_ == BatchNormMode::kLocal && is_training();
+  const bool batch_statistics = mode_ != BatchNormMode::kFrozen && is_training();
+  if (batch_statistics && mode_ == BatchNormMode::kSync) return forward_sync(x);
   const bool moves = batch_statistics && in_counted_pass();
   const bool cudnn = at::globalContext().userEnabledCuDNN();
   if (batch_statistics && !moves)
@@ -29,6 +39,23 @@ at::Tensor BatchNormImpl::forward(const at::Tensor& x) {
   if (moves) num_batches_tracked.add_(1);
   return at::batch_norm(x, weight, bias, running_mean, running_var, batch_statistics, kMomentum,
                         kEpsilon, cudnn);
+}
+
+at::Tensor BatchNormImpl::forward_sync(const at::Tensor& x) {
+  TRIPHASE_CHECK(InternalError, gather_ != nullptr,
+                 "BatchNorm is to share its batch, and nobody told it with whom");
+  const JointStatistics joint = join_statistics(x, gather_);
+  TRIPHASE_CHECK(DataError, joint.count > 1, "BatchNorm sees ", joint.count,
+                 " value a channel in the whole batch, which has no variance. "
+                 "Raise batch.global_pairs or the size of the volumes.");
+  if (in_counted_pass()) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor unbiased = joint.variance * (joint.count / (joint.count - 1));
+    num_batches_tracked.add_(1);
+    running_mean.mul_(1 - kMomentum).add_(joint.mean, kMomentum);
+    running_var.mul_(1 - kMomentum).add_(unbiased, kMomentum);
+  }
+  return normalise_jointly(x, weight, bias, joint, gather_, kEpsilon);
 }
 
 }  // namespace triphase::models

@@ -1,19 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "models/image_tower.hpp"
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+#include <cstdint>
+#include <functional>
 
 namespace triphase::models {
 
-/// Batch normalisation over channels (dimension 1), eps 1e-5, momentum 0.1. In training mode under
-/// kLocal it normalises with this batch's statistics and moves the running ones, once per pass with a
-/// backward: neither recomputation nor a pass without gradients moves them. Otherwise it uses the
-/// running ones. Source: torch's BatchNorm3d; Merlin's inflate_batch_norm.
+/// Which statistics BatchNorm normalises with in training. `kFrozen`: the running ones, which never
+/// move (with kSync the only mode in which results do not depend on how the batch is split).
+/// `kLocal`: those of the batch at hand. `kSync`: those of the batches of all that take part, as if
+/// they were one batch. Under the last two the running statistics move once per pass that has a
+/// backward: not in its replay, and not in a pass without gradients such as the first of gradient
+/// caching.
+enum class BatchNormMode { kFrozen, kLocal, kSync };
+
+/// Hands one row [n] (float64, contiguous) to all that share a batch and returns everybody's rows
+/// [num_sharers, n] in one fixed order, the same to all. Each sharer calls it equally often and in
+/// the same order, in forward, in a replay and in backward.
+using GatherRows = std::function<at::Tensor(const at::Tensor& row)>;
+
+/// Batch normalisation over channels (dimension 1), eps 1e-5, momentum 0.1. In evaluation it uses
+/// the running statistics whatever the mode. Source: torch's BatchNorm3d; Merlin's
+/// inflate_batch_norm.
 class BatchNormImpl : public torch::nn::Module {
  public:
   explicit BatchNormImpl(std::int64_t channels);
+  /// @throws InternalError in training under kSync without a gather;
+  ///         DataError when all batches together have one value a channel
   [[nodiscard]] at::Tensor forward(const at::Tensor& x);
-  void set_mode(BatchNormMode mode) { mode_ = mode; }
+  void set_mode(BatchNormMode mode, GatherRows gather = {});
 
   at::Tensor weight;
   at::Tensor bias;
@@ -22,7 +41,10 @@ class BatchNormImpl : public torch::nn::Module {
   at::Tensor num_batches_tracked;
 
  private:
+  at::Tensor forward_sync(const at::Tensor& x);
+
   BatchNormMode mode_ = BatchNormMode::kFrozen;
+  GatherRows gather_;
 };
 TORCH_MODULE(BatchNorm);
 

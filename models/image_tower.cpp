@@ -2,7 +2,6 @@
 #include "models/image_tower.hpp"
 
 #include "base/error.hpp"
-#include "models/batch_norm.hpp"
 #include "models/precision.hpp"
 #include "models/recompute.hpp"
 
@@ -189,9 +188,9 @@ ImageTowerImpl::Output ImageTowerImpl::forward(const at::Tensor& volumes, bool w
   return output;
 }
 
-void ImageTowerImpl::set_batch_norm(BatchNormMode mode) {
+void ImageTowerImpl::set_batch_norm(BatchNormMode mode, const GatherRows& gather) {
   for (const auto& module : modules())
-    if (auto* norm = module->as<BatchNormImpl>()) norm->set_mode(mode);
+    if (auto* norm = module->as<BatchNormImpl>()) norm->set_mode(mode, gather);
 }
 
 void ImageTowerImpl::set_recompute(Recompute mode) { parts_->network->recompute = mode; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/adapted_layers.hpp"
+#include "models/batch_norm.hpp"
 
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
@@ -13,12 +14,6 @@
 #include <vector>
 
 namespace triphase::models {
-
-/// Which statistics BatchNorm normalises with in training. `kFrozen`: the running ones, which never move
-/// (the only mode in which results do not depend on how the batch is split). `kLocal`: this rank's batch;
-/// the running ones then move once per pass that has a backward: not in its replay, and not in a pass
-/// without gradients such as the first of gradient caching.
-enum class BatchNormMode { kFrozen, kLocal };
 
 /// Which activations are computed again in backward instead of being kept, each once: one forward more.
 /// `kBlocks`: each block keeps its input alone. `kStages`: each stage keeps its input alone; less is kept
@@ -48,7 +43,8 @@ class ImageTowerImpl : public torch::nn::Module {
   };
   [[nodiscard]] Output forward(const at::Tensor& volumes, bool with_phenotypes);
 
-  void set_batch_norm(BatchNormMode mode);
+  /// @param gather of kSync, else empty; what it refers to must outlive the last training pass
+  void set_batch_norm(BatchNormMode mode, const GatherRows& gather = {});
   void set_recompute(Recompute mode);
   [[nodiscard]] std::int64_t num_features() const;
 
