@@ -58,12 +58,28 @@ class Runtime {
 ///         over group.
 void agree(ProcessGroup& group, const std::optional<Error>& error);
 
-/// Runs `action` and agrees on its outcome: throws on all ranks when it threw on any.
+/// An error whose failing rank is already known to all: printed once, by that rank or rank 0.
+class AgreedError : public Error {
+ public:
+  AgreedError(int rank, const Error& cause)
+      : Error(cause.kind(), cause.what(), cause.exit_code()), rank_(rank) {}
+  AgreedError(int rank, std::string kind, std::string message, ExitCode code)
+      : Error(kind, std::move(message), code), rank_(rank) {}
+  [[nodiscard]] int failing_rank() const { return rank_; }
+
+ private:
+  int rank_;
+};
+
+/// Runs `action` and agrees on its outcome: throws on all ranks when it threw on any. Collectives within
+/// `action` must begin with agree(), so that a rank that fails before one is heard by those in it.
 template <class Action>
 void agree_on(ProcessGroup& group, Action&& action) {
   std::optional<Error> error;
   try {
     action();
+  } catch (const AgreedError&) {
+    throw;  // from a collective within: every rank has it already
   } catch (const Error& caught) {
     error = caught;
   } catch (const std::exception& caught) {
@@ -87,18 +103,5 @@ void agree_equal(ProcessGroup& group, const std::string& value, const std::strin
 /// For few texts: each travels by itself. Collective over group.
 [[nodiscard]] std::vector<std::string> gather_texts(ProcessGroup& group,
                                                     const std::vector<std::string>& texts);
-
-/// An error whose failing rank is already known to all: printed once, by that rank or rank 0.
-class AgreedError : public Error {
- public:
-  AgreedError(int rank, const Error& cause)
-      : Error(cause.kind(), cause.what(), cause.exit_code()), rank_(rank) {}
-  AgreedError(int rank, std::string kind, std::string message, ExitCode code)
-      : Error(kind, std::move(message), code), rank_(rank) {}
-  [[nodiscard]] int failing_rank() const { return rank_; }
-
- private:
-  int rank_;
-};
 
 }  // namespace triphase::dist

@@ -99,7 +99,7 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   options.part = choice(arguments, "part", options.part, {"both", "image", "text"});
   options.method = choice(arguments, "method", options.method, {"full", "peft"});
   options.rank = arguments.integer("rank", options.rank, 1, 1 << 12);
-  options.batch_norm = choice(arguments, "batch-norm", options.batch_norm, {"frozen", "local"});
+  options.batch_norm = choice(arguments, "batch-norm", options.batch_norm, {"frozen", "local", "sync"});
   options.pairs = arguments.integer("pairs", options.pairs, 1, 1 << 16);
   options.volume_shape = volume_shape(arguments.text("volume", options.preset == "merlin" ? "224,224,160" : "56,40,32"));
   options.report_tokens = arguments.integer("tokens", options.report_tokens, 1, 4096);

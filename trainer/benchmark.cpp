@@ -56,14 +56,14 @@ class PhaseTimes {
   Clock::time_point last_;
 };
 
-models::TwoTower benchmark_model(const StepBenchmarkOptions& options) {
+models::TwoTower benchmark_model(const StepBenchmarkOptions& options, dist::ProcessGroup& group) {
   models::TwoTower model(models::model_preset(options.preset));
   models::initialise_weights(model, 0);
   models::AdaptOptions adapt;
   adapt.method = options.method;
   adapt.image.rank = adapt.text.rank = options.rank;
   models::apply_adapters(model, models::plan_adapters(model, adapt), 0);
-  set_execution(model, options.batch_norm, options.precision.recompute);
+  set_execution(model, options.batch_norm, options.precision.recompute, &group);
   RunConfig config;
   config.precision = options.precision;
   apply_precision(model, config);
@@ -119,7 +119,7 @@ at::Tensor step_loss(models::TwoTower& model, const SyntheticPairs& pairs, const
 }  // namespace
 
 Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) {
-  models::TwoTower model = benchmark_model(options);
+  models::TwoTower model = benchmark_model(options, group);
   const models::NamedTensors parameters = measured_parameters(model, options.part);
   dist::GradientReducer reducer(group, parameters);
   Optimizer optimizer(parameters, {});

@@ -5,6 +5,7 @@
 
 #include "base/file.hpp"
 #include "base/hash.hpp"
+#include "dist/runtime.hpp"
 #include "models/adapter_plan.hpp"
 #include "models/weights.hpp"
 #include "trainer/checkpoint.hpp"
@@ -48,6 +49,15 @@ fs::path run_checkpoint(const fs::path& run_dir) {
   return *newest;
 }
 
+/// Towers hold collectives under "sync", so a rank that fails alone must be heard by those that wait
+/// for it: every gather begins with the agreement that agree_on() ends with.
+models::GatherRows gather_rows(dist::ProcessGroup& group) {
+  return [&group](const at::Tensor& row) {
+    dist::agree(group, std::nullopt);
+    return group.all_gather(row.unsqueeze(0))->wait();
+  };
+}
+
 models::TwoTower make_model(const RunConfig& config) {
   models::TwoTower model(models::model_preset(config.model.preset));
   set_execution(model, config.model.batch_norm, config.precision.recompute);
@@ -89,9 +99,12 @@ models::TwoTower build_base(const RunConfig& config, int depth) {
 models::TwoTower build_base_model(const RunConfig& config) { return build_base(config, 0); }
 
 void set_execution(models::TwoTower& model, const std::string& batch_norm,
-                   const std::string& recompute) {
-  model->image_tower()->set_batch_norm(batch_norm == "local" ? models::BatchNormMode::kLocal
-                                                             : models::BatchNormMode::kFrozen);
+                   const std::string& recompute, dist::ProcessGroup* group) {
+  const models::BatchNormMode norm = batch_norm == "local"  ? models::BatchNormMode::kLocal
+                                     : batch_norm == "sync" ? models::BatchNormMode::kSync
+                                                            : models::BatchNormMode::kFrozen;
+  const bool shares = norm == models::BatchNormMode::kSync && group != nullptr;
+  model->image_tower()->set_batch_norm(norm, shares ? gather_rows(*group) : models::GatherRows());
   const models::Recompute mode = recompute == "blocks"   ? models::Recompute::kBlocks
                                  : recompute == "stages" ? models::Recompute::kStages
                                                          : models::Recompute::kNone;

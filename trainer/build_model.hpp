@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "dist/process_group.hpp"
 #include "models/two_tower.hpp"
 #include "trainer/run_config.hpp"
 
@@ -18,8 +19,10 @@ namespace triphase::trainer {
 [[nodiscard]] models::TwoTower build_base_model(const RunConfig& config);
 
 /// Sets the words of model.batch_norm and precision.recompute on both towers.
+/// @param group the ranks whose batches a "sync" BatchNorm joins; it must outlive the last training
+///              pass. Without one such a model can be evaluated and not trained.
 void set_execution(models::TwoTower& model, const std::string& batch_norm,
-                   const std::string& recompute);
+                   const std::string& recompute, dist::ProcessGroup* group = nullptr);
 
 /// Brings a model (adapted or not) into config.precision's dtype and layout. Call before views of
 /// gradients exist.

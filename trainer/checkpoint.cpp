@@ -34,7 +34,7 @@ bool is_saved(const std::string& name, const RunConfig& config,
               const std::set<std::string>& trained) {
   if (config.adapt.method == "full") return true;
   return trained.contains(name) || name == kLogScale ||
-         (config.model.batch_norm == "local" && is_running_statistic(name));
+         (config.model.batch_norm != "frozen" && is_running_statistic(name));
 }
 
 std::set<std::string> trained_names(models::TwoTower& model) {
@@ -196,7 +196,7 @@ fs::path write_checkpoint(const fs::path& checkpoints_dir, models::TwoTower& mod
 
 models::AdapterPlan peft_folder_plan(models::TwoTower& model, const RunConfig& config) {
   models::AdaptOptions parts = config.adapt;
-  if (config.model.batch_norm == "local") parts.train_batch_norms = true;
+  if (config.model.batch_norm != "frozen") parts.train_batch_norms = true;
   return models::plan_adapters(model, parts);
 }
 

@@ -44,7 +44,7 @@ struct ModelOptions {
   std::int64_t max_text_tokens = 1024;
   /// Of reports and prompts: "wordpunct" or "lower".
   data::TextPreparation text_preparation = data::TextPreparation::kWordPunct;
-  std::string batch_norm = "frozen";  ///< "frozen" or "local"
+  std::string batch_norm = "frozen";  ///< "frozen", "local" or "sync"
 };
 
 struct LossOptions {

@@ -74,6 +74,7 @@ TEST(BenchStep, RunsOnSeveralRanksAndInBfloat16) {
   at::set_num_threads(1);
   on_thread_ranks(2, [](dist::ProcessGroup& group) {
     trainer::StepBenchmarkOptions options = tiny_step("peft");
+    options.batch_norm = "sync";
     options.precision.compute = "bfloat16";
     expect_step_figures(trainer::bench_step(options, group), "peft", 2);
   });

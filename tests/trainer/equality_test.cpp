@@ -34,7 +34,14 @@ std::vector<Case> cases() {
                          {"data.augment.shift_voxels", "2"},
                          {"data.augment.noise_sigma", "0.05"},
                          {"data.augment.text_drop", "0.5"}};
+  const Settings sync{{"adapt.method", "\"full\""}, {"model.batch_norm", "\"sync\""}};
+  const Settings sync_stages{{"adapt.method", "\"peft\""},
+                             {"adapt.train_batch_norms", "true"},
+                             {"model.batch_norm", "\"sync\""},
+                             {"precision.recompute", "\"stages\""}};
   std::vector<Case> all{{"full", full, 0},
+                        {"full_sync", sync, 0},
+                        {"peft_sync_stages", sync_stages, 0},
                         {"full_phenotype", full_phenotype, 0},
                         {"peft", peft, 0},
                         {"peft_recompute", recompute, 0},
@@ -114,7 +121,8 @@ TEST_P(Equality, SeveralRanksGiveTheLossesAndWeightsOfOne) {
 INSTANTIATE_TEST_SUITE_P(Runs, Equality, ::testing::ValuesIn(cases()),
                          [](const auto& test) { return test.param.name; });
 
-/// On every rank the same bits as the run that was not stopped, with everything on that draws numbers.
+/// On every rank the same bits as the run that was not stopped, with everything on that draws
+/// numbers.
 TEST(ResumeOnRanks, GivesTheSameBitsWhereverTheRunStopped) {
   dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});
   const TinyCache& cache = shared_cache(runtime.world());
@@ -189,17 +197,20 @@ TEST(Dropout, DropsOtherUnitsOnEachRank) {
 
 TEST(Replicas, HoldTheSameBitsOnEveryRank) {
   dist::Runtime runtime({.backend = "mpi", .timeout_seconds = 60});
-  const SharedFolder shared(runtime.world());
-  const RunRecord record = run_once(tiny_run(shared.path(), {{"model.batch_norm", "\"local\""},
-                                                             {"adapt.image.dropout", "0.2"},
-                                                             {"adapt.method", "\"peft\""}},
-                                             shared_cache(runtime.world())),
-                                    runtime.world());
-  for (const auto& [name, tensor] : record.weights) {
-    const at::Tensor gathered =
-        runtime.world().all_gather(tensor.to(at::kDouble).reshape({1, -1}))->wait();
-    for (std::int64_t rank = 1; rank < gathered.size(0); ++rank)
-      EXPECT_TRUE(at::equal(gathered[0], gathered[rank])) << name;
+  for (const std::string batch_norm : {"\"local\"", "\"sync\""}) {
+    const SharedFolder shared(runtime.world());
+    const RunRecord record = run_once(tiny_run(shared.path(),
+                                               {{"model.batch_norm", batch_norm},
+                                                {"adapt.image.dropout", "0.2"},
+                                                {"adapt.method", "\"peft\""}},
+                                               shared_cache(runtime.world())),
+                                      runtime.world());
+    for (const auto& [name, tensor] : record.weights) {
+      const at::Tensor gathered =
+          runtime.world().all_gather(tensor.to(at::kDouble).reshape({1, -1}))->wait();
+      for (std::int64_t rank = 1; rank < gathered.size(0); ++rank)
+        EXPECT_TRUE(at::equal(gathered[0], gathered[rank])) << name << " " << batch_norm;
+    }
   }
 }
 

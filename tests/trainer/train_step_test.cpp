@@ -7,28 +7,32 @@
 #include <array>
 #include <cmath>
 
+#include "dist/runtime.hpp"
 #include "tests/trainer/run_fixture.hpp"
 
 namespace triphase::test {
 namespace {
 
-/// Everything a step needs, on one rank.
+/// Everything a step needs, on one rank or on each of a group.
 class StepBench {
  public:
-  explicit StepBench(const Settings& settings)
+  explicit StepBench(const Settings& settings, dist::ProcessGroup* group = nullptr)
       : config_(tiny_run("unused", settings)),
-        group_(dist::make_self_group()),
+        own_group_(dist::make_self_group()),
+        group_(group != nullptr ? *group : *own_group_),
         data_(trainer::open_train_data(config_, models::model_preset("merlin_tiny"))),
         trainable_(trainer::build_trainable_model(config_)),
         optimizer_(models::trainable_parameters(trainable_.model), config_.optimizer),
-        reducer_(*group_, models::trainable_parameters(trainable_.model)),
-        step_(trainable_.model, *group_, optimizer_, reducer_, config_) {
+        reducer_(group_, models::trainable_parameters(trainable_.model)),
+        step_(trainable_.model, group_, optimizer_, reducer_, config_) {
     at::set_num_threads(1);
   }
   data::Batch batch(std::int64_t epoch = 0, std::int64_t step_in_epoch = 0) {
-    return *trainer::open_epoch(
-                data_, config_,
-                {.epoch = epoch, .step_in_epoch = step_in_epoch, .rank = 0, .num_ranks = 1})
+    return *trainer::open_epoch(data_, config_,
+                                {.epoch = epoch,
+                                 .step_in_epoch = step_in_epoch,
+                                 .rank = group_.rank(),
+                                 .num_ranks = group_.num_ranks()})
                 ->next();
   }
   trainer::StepReport run(const data::Batch& batch, std::int64_t step = 0, double lr_factor = 1) {
@@ -40,7 +44,8 @@ class StepBench {
 
  private:
   trainer::RunConfig config_;
-  std::unique_ptr<dist::ProcessGroup> group_;
+  std::unique_ptr<dist::ProcessGroup> own_group_;
+  dist::ProcessGroup& group_;
   trainer::TrainData data_;
   trainer::TrainableModel trainable_;
   trainer::Optimizer optimizer_;
@@ -49,7 +54,7 @@ class StepBench {
 };
 
 TEST(TrainStep, FrozenWeightsAreFrozen) {
-  for (const std::string bn : {"\"frozen\"", "\"local\""}) {
+  for (const std::string bn : {"\"frozen\"", "\"local\"", "\"sync\""}) {
     StepBench bench({{"adapt.method", "\"peft\""},
                      {"optimizer.weight_decay", "0.5"},
                      {"model.batch_norm", bn}});
@@ -62,8 +67,8 @@ TEST(TrainStep, FrozenWeightsAreFrozen) {
     std::int64_t num_changed = 0;
     for (const auto& [name, tensor] : bench.weights()) {
       const bool is_equal = at::equal(tensor, before.at(name));
-      const bool may_move = bn == "\"local\"" && (name.find("running_") != std::string::npos ||
-                                                  name.find("num_batches") != std::string::npos);
+      const bool may_move = bn != "\"frozen\"" && (name.find("running_") != std::string::npos ||
+                                                   name.find("num_batches") != std::string::npos);
       if (!trained.contains(name) && !may_move) {
         EXPECT_TRUE(is_equal) << name;
       }
@@ -120,7 +125,7 @@ TEST(TrainStep, FormatsAndRecomputationAgree) {
 }
 
 TEST(TrainStep, NumbersThatAreNotFiniteChangeNothing) {
-  for (const std::string bn : {"\"frozen\"", "\"local\""}) {
+  for (const std::string bn : {"\"frozen\"", "\"local\"", "\"sync\""}) {
     StepBench bench({{"model.batch_norm", bn}});
     data::Batch batch = bench.batch();
     bench.run(batch, 0);
@@ -131,11 +136,29 @@ TEST(TrainStep, NumbersThatAreNotFiniteChangeNothing) {
     EXPECT_TRUE(report.is_skipped);
     EXPECT_FALSE(std::isfinite(report.loss) && std::isfinite(report.grad_norm));
     for (const auto& [name, tensor] : bench.weights())
-      if (!name.ends_with("num_batches_tracked")) {
-        EXPECT_TRUE(at::equal(tensor, before.at(name))) << name;
-      }
+      EXPECT_TRUE(at::equal(tensor, before.at(name))) << name;
     EXPECT_EQ(bench.optimizer().num_updates(), 1);
     EXPECT_FALSE(bench.run(batch, 2).is_skipped);
+  }
+}
+
+TEST(TrainStep, ARankThatFailsAloneBetweenGathersIsHeardByAll) {
+  for (const int failing : {0, 1}) {
+    std::array<std::string, 2> messages;
+    on_thread_ranks(2, [&](dist::ProcessGroup& group) {
+      StepBench bench({{"model.batch_norm", "\"sync\""}}, &group);
+      data::Batch batch = bench.batch();
+      EXPECT_FALSE(bench.run(batch, 0).is_skipped);
+      if (group.rank() == failing) batch.volumes = batch.volumes.squeeze(1);
+      try {
+        bench.run(batch, 1);
+      } catch (const dist::AgreedError& error) {
+        messages[static_cast<std::size_t>(group.rank())] = error.what();
+      }
+    });
+    EXPECT_NE(messages[0].find(str("rank ", failing, " of 2: volumes must be")), std::string::npos)
+        << messages[0];
+    EXPECT_EQ(messages[0], messages[1]);
   }
 }
 

@@ -181,8 +181,7 @@ void read_model_table(ConfigReader& reader, ModelOptions& options) {
   std::string preparation = data::text_preparation_name(options.text_preparation);
   reader.read_choice("model.text_preparation", preparation, data::text_preparation_names());
   options.text_preparation = data::text_preparation_from_name(preparation);
-  read_word(reader, "model.batch_norm", options.batch_norm, {"frozen", "local"},
-            {{"sync", "statistics of one batch are not joined over the ranks"}});
+  read_word(reader, "model.batch_norm", options.batch_norm, {"frozen", "local", "sync"});
 }
 
 void read_adapt_table(ConfigReader& reader, models::AdaptOptions& options) {

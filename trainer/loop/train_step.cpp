@@ -12,6 +12,7 @@
 #include "base/random.hpp"
 #include "dist/global_contrastive_loss.hpp"
 #include "dist/runtime.hpp"
+#include "trainer/build_model.hpp"
 #include "trainer/compute_scope.hpp"
 #include "trainer/loop/phenotype_loss.hpp"
 
@@ -43,13 +44,9 @@ void seed_dropout(std::int64_t seed, std::int64_t step, int rank) {
   generator.set_current_seed(key.bits());
 }
 
+/// BatchNorm's running means and variances and its counters; the towers have no other buffers.
 std::vector<at::Tensor> moving_statistics(models::TwoTower& model, const RunConfig& config) {
-  std::vector<at::Tensor> statistics;
-  if (config.model.batch_norm != "local") return statistics;
-  for (const auto& buffer : model->named_buffers())
-    if (buffer.key().ends_with(".running_mean") || buffer.key().ends_with(".running_var"))
-      statistics.push_back(buffer.value());
-  return statistics;
+  return config.model.batch_norm == "frozen" ? std::vector<at::Tensor>() : model->buffers();
 }
 
 std::vector<at::Tensor> copies(const std::vector<at::Tensor>& tensors) {
@@ -67,13 +64,15 @@ TrainStep::TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimiz
       optimizer_(optimizer),
       reducer_(reducer),
       config_(config),
-      statistics_(moving_statistics(model, config)) {}
+      statistics_(moving_statistics(model, config)) {
+  set_execution(model, config.model.batch_norm, config.precision.recompute, &group);
+}
 
 at::Tensor TrainStep::forward_and_loss(const data::Batch& batch, StepReport& report) {
   const bool with_phenotypes = config_.loss.phenotype_weight > 0;
   Stopwatch watch;
   models::Embeddings embeddings;
-  // Towers are local, so one rank alone may fail in them; the loss is collective.
+  // One rank alone may fail in the towers; the loss is collective.
   dist::agree_on(group_, [&] {
     const ComputeScope scope(config_.precision);
     embeddings = model_->forward(model_input(batch.volumes, config_.precision), batch.tokens,
@@ -95,16 +94,18 @@ at::Tensor TrainStep::forward_and_loss(const data::Batch& batch, StepReport& rep
   return total;
 }
 
-/// Each rank's statistics moved by its own batch; their mean is what every rank goes on with and
-/// saves.
+/// Under "local" each rank's statistics moved by its own batch; their mean is what every rank goes on
+/// with and saves. Under "sync" they moved alike, as the counters always do.
 void TrainStep::average_statistics() {
-  if (statistics_.empty()) return;
+  if (config_.model.batch_norm != "local") return;
   std::vector<at::Tensor> flat;
-  for (const at::Tensor& tensor : statistics_) flat.push_back(tensor.flatten());
+  for (const at::Tensor& tensor : statistics_)
+    if (tensor.is_floating_point()) flat.push_back(tensor.flatten());
   const at::Tensor mean =
       group_.all_reduce(at::cat(flat), dist::ReduceOp::kSum)->wait() / group_.num_ranks();
   std::int64_t offset = 0;
   for (at::Tensor& tensor : statistics_) {
+    if (!tensor.is_floating_point()) continue;
     tensor.copy_(mean.narrow(0, offset, tensor.numel()).view_as(tensor));
     offset += tensor.numel();
   }

@@ -41,6 +41,7 @@ struct StepReport {
 /// optimizer's parameters.
 class TrainStep {
  public:
+  /// Lets a "sync" BatchNorm of the model span the group from here on.
   TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimizer& optimizer,
             dist::GradientReducer& reducer, const RunConfig& config);
 
@@ -58,8 +59,8 @@ class TrainStep {
   Optimizer& optimizer_;
   dist::GradientReducer& reducer_;
   const RunConfig& config_;
-  std::vector<at::Tensor>
-      statistics_;  ///< running means and variances that move; empty when frozen
+  std::vector<at::Tensor> statistics_;  ///< BatchNorm's buffers, which a skip puts back; empty when
+                                        ///< frozen
 };
 
 }  // namespace triphase::trainer
