@@ -37,6 +37,10 @@ void add_factors(Layer& layer, at::IntArrayRef shape_a, at::IntArrayRef shape_b,
   TRIPHASE_CHECK(InternalError, !layer.is_adapted(), "this layer has factors already");
   TRIPHASE_CHECK(ConfigError, options.rank >= 1, "an adapter's rank must be at least 1, is ",
                  options.rank);
+  TRIPHASE_CHECK(ConfigError,
+                 options.execution == AdapterExecution::kTwoPath || options.dropout == 0,
+                 "a merged adapter has no input of its own that could be dropped, and dropout is ",
+                 options.dropout, ". Set the dropout to 0, or adapt.execution to 'two_path'.");
   // Factors train, so they stay in float32 beside a weight that is stored narrower.
   const bool is_double = layer.weight.scalar_type() == at::kDouble;
   const auto kind = layer.weight.options().dtype(is_double ? at::kDouble : at::kFloat);
@@ -49,13 +53,34 @@ void add_factors(Layer& layer, at::IntArrayRef shape_a, at::IntArrayRef shape_b,
 }
 
 template <class Layer>
-void merge_factors(Layer& layer) {
-  const at::NoGradGuard no_grad;
-  layer.weight.add_(layer.delta_weight());
+void remove_factors(Layer& layer) {
   layer.unregister_module("lora_A");
   layer.unregister_module("lora_B");
   layer.lora_A = at::Tensor();
   layer.lora_B = at::Tensor();
+}
+
+/// weight + sign * delta_weight().
+template <class Layer>
+void add_delta(Layer& layer, double sign) {
+  const at::NoGradGuard no_grad;
+  layer.weight.add_(layer.delta_weight(), sign);
+}
+
+/// weight + scale * B A as autograd sees it, for merged execution. In the factors' own dtype: under autocast
+/// the product would be rounded before it is added.
+template <class Layer>
+at::Tensor whole_weight(const Layer& layer) {
+  const AutocastGuard autocast(layer.weight.device().type());
+  autocast.off();
+  const at::Tensor product = at::matmul(layer.lora_B.flatten(1), layer.lora_A.flatten(1));
+  return at::add(layer.weight, product.view_as(layer.weight), layer.low_rank().scale());
+}
+
+void check_merge(bool is_adapted, bool is_merged, bool should_be_merged) {
+  TRIPHASE_CHECK(InternalError, is_adapted && is_merged == should_be_merged, "a layer ",
+                 !is_adapted ? "without factors" : is_merged ? "merged already" : "not merged",
+                 " is asked to ", should_be_merged ? "unmerge" : "merge");
 }
 
 /// scale * B A in float64 until the last rounding, in the weight's shape and dtype.
@@ -89,8 +114,11 @@ at::Tensor AdaptedConv3dImpl::forward(const at::Tensor& x) {
   const auto kernel = [&](const at::Tensor& w) {
     return matching(folds ? w.sum(/*dim=*/1, /*keepdim=*/true) : w, x);
   };
-  at::Tensor y = convolve(x, kernel(weight), matching(bias, x), options_.stride, options_.padding);
-  if (!adapted_) return y;
+  const bool takes_part = adapted_ && !merged_;
+  const bool within = takes_part && low_rank_.execution == AdapterExecution::kMerged;
+  const at::Tensor y = convolve(x, kernel(within ? whole_weight(*this) : weight), matching(bias, x),
+                                options_.stride, options_.padding);
+  if (!takes_part || within) return y;
   const at::Tensor inner = convolve(dropped(x, low_rank_.dropout, is_training()), kernel(lora_A),
                                     {}, options_.stride, options_.padding);
   const at::Tensor change = convolve(inner, matching(lora_B, inner), {}, {1, 1, 1}, {0, 0, 0});
@@ -111,8 +139,21 @@ at::Tensor AdaptedConv3dImpl::delta_weight() const {
 }
 
 void AdaptedConv3dImpl::merge() {
-  merge_factors(*this);
-  adapted_ = false;
+  if (!merged_) add_delta(*this, 1);
+  remove_factors(*this);
+  adapted_ = merged_ = false;
+}
+
+void AdaptedConv3dImpl::merge_keeping_factors() {
+  check_merge(adapted_, merged_, false);
+  add_delta(*this, 1);
+  merged_ = true;
+}
+
+void AdaptedConv3dImpl::unmerge() {
+  check_merge(adapted_, merged_, true);
+  add_delta(*this, -1);
+  merged_ = false;
 }
 
 AdaptedLinearImpl::AdaptedLinearImpl(std::int64_t in_features, std::int64_t out_features) {
@@ -122,8 +163,11 @@ AdaptedLinearImpl::AdaptedLinearImpl(std::int64_t in_features, std::int64_t out_
 
 at::Tensor AdaptedLinearImpl::forward(const at::Tensor& x) {
   // at::linear hands the leaf itself to autocast, whose cache of cast weights then works.
-  at::Tensor y = at::linear(x, matching(weight, x), matching(bias, x));
-  if (!adapted_) return y;
+  const bool takes_part = adapted_ && !merged_;
+  const bool within = takes_part && low_rank_.execution == AdapterExecution::kMerged;
+  const at::Tensor y =
+      at::linear(x, matching(within ? whole_weight(*this) : weight, x), matching(bias, x));
+  if (!takes_part || within) return y;
   const at::Tensor inner =
       at::linear(dropped(x, low_rank_.dropout, is_training()), matching(lora_A, x));
   return y.add(at::linear(inner, matching(lora_B, inner)), low_rank_.scale());
@@ -141,8 +185,21 @@ at::Tensor AdaptedLinearImpl::delta_weight() const {
 }
 
 void AdaptedLinearImpl::merge() {
-  merge_factors(*this);
-  adapted_ = false;
+  if (!merged_) add_delta(*this, 1);
+  remove_factors(*this);
+  adapted_ = merged_ = false;
+}
+
+void AdaptedLinearImpl::merge_keeping_factors() {
+  check_merge(adapted_, merged_, false);
+  add_delta(*this, 1);
+  merged_ = true;
+}
+
+void AdaptedLinearImpl::unmerge() {
+  check_merge(adapted_, merged_, true);
+  add_delta(*this, -1);
+  merged_ = false;
 }
 
 }  // namespace triphase::models

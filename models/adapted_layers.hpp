@@ -10,12 +10,17 @@
 
 namespace triphase::models {
 
+/// How an adapter takes part in a pass. `kTwoPath`: beside the weight, W x + scale B (A x). `kMerged`: within
+/// it, (W + scale B A) x by one convolution; equal to rounding. It has no place for the adapter's dropout.
+enum class AdapterExecution { kTwoPath, kMerged };
+
 /// The two low-rank factors beside a frozen weight, in peft's form.
 struct LowRankOptions {
   std::int64_t rank = 8;
   double alpha = 8;
   double dropout = 0;
   bool rslora = false;  ///< scale alpha/sqrt(rank) instead of alpha/rank
+  AdapterExecution execution = AdapterExecution::kTwoPath;
   [[nodiscard]] double scale() const;
 };
 
@@ -23,6 +28,7 @@ struct LowRankOptions {
 ///   y = conv(x, W) + scale * conv1x1x1(conv(dropout(x), A), B).
 /// Parameters: weight [O,I,kd,kh,kw], bias [O]; once adapted lora_A.weight [r,I,kd,kh,kw], lora_B.weight
 /// [O,r,1,1,1]. B starts at zero, so adapting changes no output. Source: peft's lora/layer.py (_ConvNd).
+/// forward() of merged-in factors (merge_keeping_factors) has no adapter path: only the weight counts.
 class AdaptedConv3dImpl : public torch::nn::Module {
  public:
   struct Options {
@@ -43,6 +49,12 @@ class AdaptedConv3dImpl : public torch::nn::Module {
   [[nodiscard]] at::Tensor delta_weight() const;
   /// Adds delta_weight() to weight and removes the factors.
   void merge();
+  /// Adds delta_weight() to weight and keeps the factors for unmerge(), which takes it away again: the
+  /// weight is then what it was but for the rounding of two sums. In between forward() ignores the factors,
+  /// so nothing trains. @throws InternalError when not adapted, or merged (not merged) already
+  void merge_keeping_factors();
+  void unmerge();
+  [[nodiscard]] bool is_merged() const { return merged_; }
   [[nodiscard]] const LowRankOptions& low_rank() const { return low_rank_; }
   [[nodiscard]] const Options& options() const { return options_; }
 
@@ -55,6 +67,7 @@ class AdaptedConv3dImpl : public torch::nn::Module {
   Options options_;
   LowRankOptions low_rank_;
   bool adapted_ = false;
+  bool merged_ = false;
 };
 TORCH_MODULE(AdaptedConv3d);
 
@@ -68,6 +81,9 @@ class AdaptedLinearImpl : public torch::nn::Module {
   [[nodiscard]] bool is_adapted() const { return adapted_; }
   [[nodiscard]] at::Tensor delta_weight() const;
   void merge();
+  void merge_keeping_factors();
+  void unmerge();
+  [[nodiscard]] bool is_merged() const { return merged_; }
   [[nodiscard]] const LowRankOptions& low_rank() const { return low_rank_; }
 
   at::Tensor weight;
@@ -78,6 +94,7 @@ class AdaptedLinearImpl : public torch::nn::Module {
  private:
   LowRankOptions low_rank_;
   bool adapted_ = false;
+  bool merged_ = false;
 };
 TORCH_MODULE(AdaptedLinear);
 

@@ -159,6 +159,8 @@ double AdapterPlan::trainable_percent() const {
 AdapterPlan plan_adapters(TwoTower& model, const AdaptOptions& options) {
   TRIPHASE_CHECK(ConfigError, options.method == "full" || options.method == "peft",
                  "adapt.method must be 'full' or 'peft', is '", options.method, "'");
+  TRIPHASE_CHECK(ConfigError, options.execution == "two_path" || options.execution == "merged",
+                 "adapt.execution must be 'two_path' or 'merged', is '", options.execution, "'");
   const std::vector<ModuleEntry> modules = list_modules(*model);
   Adapters adapters;
   if (options.method == "peft")
@@ -207,7 +209,10 @@ void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed
     if (row->part != "adapted") continue;
     const bool image = module.path.starts_with("encode_image.");
     const TowerAdapterOptions& tower = image ? plan.options.image : plan.options.text;
-    module.adapt({row->rank, row->alpha, tower.dropout, tower.rslora},
+    const AdapterExecution execution = plan.options.execution == "merged"
+                                           ? AdapterExecution::kMerged
+                                           : AdapterExecution::kTwoPath;
+    module.adapt({row->rank, row->alpha, tower.dropout, tower.rslora, execution},
                  KeyedRandom{seed, xxh3(std::string_view(module.path))}.bits());
   }
 }
@@ -215,6 +220,16 @@ void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed
 void merge_adapters(TwoTower& model) {
   for (const ModuleEntry& module : list_modules(*model))
     if (module.is_adapted()) module.merge();
+}
+
+void merge_adapters_keeping_factors(TwoTower& model) {
+  for (const ModuleEntry& module : list_modules(*model))
+    if (module.is_adapted()) module.merge_keeping_factors();
+}
+
+void unmerge_adapters(TwoTower& model) {
+  for (const ModuleEntry& module : list_modules(*model))
+    if (module.is_adapted()) module.unmerge();
 }
 
 std::vector<std::pair<std::string, at::Tensor>> trainable_parameters(TwoTower& model) {

@@ -29,6 +29,7 @@ struct TowerAdapterOptions {
 /// switched on here.
 struct AdaptOptions {
   std::string method = "full";  ///< "full" or "peft"
+  std::string execution = "two_path";  ///< of adapters; or "merged" (see AdapterExecution)
   TowerAdapterOptions image{.targets = {"conv2"}};
   TowerAdapterOptions text{.targets = {"query", "value"}};
   bool train_heads = false;        ///< contrastive_head and linear_layer (peft only)
@@ -71,6 +72,12 @@ void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed
 
 /// Adds every adapter to its base weight and removes it.
 void merge_adapters(TwoTower& model);
+
+/// Adds every adapter to its base weight and keeps the factors, for passes without training; unmerge_adapters()
+/// takes them out again, which gives the weights back to the rounding of two sums.
+/// @throws InternalError when they are merged (not merged) already
+void merge_adapters_keeping_factors(TwoTower& model);
+void unmerge_adapters(TwoTower& model);
 
 /// Name and tensor of every parameter that trains, in the model's order (the same on every rank).
 [[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> trainable_parameters(TwoTower& model);

@@ -2,6 +2,7 @@
 #include "models/weights.hpp"
 
 #include "base/error.hpp"
+#include "models/module_paths.hpp"
 
 #include <ATen/ATen.h>
 
@@ -168,7 +169,12 @@ TensorMap by_name(const NamedTensors& tensors, const std::vector<std::string>& p
 
 NamedTensors base_state(TwoTower& model) { return state(model, /*factors=*/false); }
 
-NamedTensors adapter_state(TwoTower& model) { return state(model, /*factors=*/true); }
+NamedTensors adapter_state(TwoTower& model) {
+  for (const ModuleEntry& module : list_modules(*model))
+    TRIPHASE_CHECK(InternalError, !module.is_merged(), "the adapter of '", module.path,
+                   "' is in its weight now and would be saved twice. Unmerge it first.");
+  return state(model, /*factors=*/true);
+}
 
 void load_adapter_state(TwoTower& model, const NamedTensors& tensors, const std::string& source) {
   const NamedTensors wanted = adapter_state(model);

@@ -63,6 +63,18 @@ void ModuleEntry::merge() const {
   on_layer(*this, [](auto& layer) { layer.merge(); });
 }
 
+void ModuleEntry::merge_keeping_factors() const {
+  on_layer(*this, [](auto& layer) { layer.merge_keeping_factors(); });
+}
+
+void ModuleEntry::unmerge() const {
+  on_layer(*this, [](auto& layer) { layer.unmerge(); });
+}
+
+bool ModuleEntry::is_merged() const {
+  return can_adapt() && on_layer(*this, [](auto& layer) { return layer.is_merged(); });
+}
+
 LowRankOptions ModuleEntry::low_rank() const {
   return on_layer(*this, [](auto& layer) { return layer.low_rank(); });
 }

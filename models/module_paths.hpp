@@ -26,6 +26,9 @@ struct ModuleEntry {
   [[nodiscard]] std::int64_t num_factors_per_rank() const;
   void adapt(const LowRankOptions& options, std::uint64_t seed) const;
   void merge() const;
+  void merge_keeping_factors() const;
+  void unmerge() const;
+  [[nodiscard]] bool is_merged() const;
   [[nodiscard]] LowRankOptions low_rank() const;
   [[nodiscard]] at::Tensor lora_a() const;
   [[nodiscard]] at::Tensor lora_b() const;

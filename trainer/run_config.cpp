@@ -75,6 +75,19 @@ void check_together(const ConfigReader& reader, const RunConfig& config) {
     throw reader.error("schedule.warmup_steps",
                        str("is ", schedule.warmup_steps, ", more than schedule.max_steps (",
                            schedule.max_steps, ")."));
+  const auto drops = [](const models::TowerAdapterOptions& tower) {
+    return tower.rank > 0 && tower.dropout > 0;
+  };
+  if (config.adapt.execution == "merged" && (drops(config.adapt.image) || drops(config.adapt.text)))
+    throw reader.error("adapt.execution",
+                       "is 'merged', and an adapter has a dropout, for which a merged one has no "
+                       "place. Set adapt.image.dropout and adapt.text.dropout to 0, or "
+                       "adapt.execution to 'two_path'.");
+  if (config.adapt.execution == "merged" && config.precision.compute == "bfloat16")
+    throw reader.error("adapt.execution",
+                       "is 'merged', and precision.compute is 'bfloat16', which would round an "
+                       "adapter's small change away together with the weight that it is added to. "
+                       "Use 'two_path'.");
   if (config.adapt.method == "peft" && config.adapt.image.rank == 0 &&
       config.adapt.text.rank == 0 && !config.adapt.train_heads && !config.adapt.train_layer_norms &&
       !config.adapt.train_batch_norms && config.loss.phenotype_weight == 0 &&

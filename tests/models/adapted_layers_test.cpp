@@ -3,7 +3,9 @@
 
 #include "tests/models/models_test_support.hpp"
 
+#include <ATen/autocast_mode.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 namespace triphase::models {
 namespace {
@@ -104,6 +106,101 @@ TEST(AdaptedLayers, MergedEqualsTwoPaths) {
     linear->merge();
     EXPECT_LT(max_error(linear(x), two_paths), tolerance);
   }
+}
+
+/// The output, and the gradients of x and both factors.
+template <class Layer>
+std::vector<at::Tensor> pass(Layer& layer, const at::Tensor& input) {
+  const at::Tensor x = input.detach().requires_grad_();
+  const at::Tensor y = layer(x);
+  const at::Tensor loss = (y * normal(y.sizes(), 6, y.scalar_type())).sum();
+  std::vector<at::Tensor> found =
+      torch::autograd::grad({loss}, {x, layer->lora_A, layer->lora_B});
+  found.push_back(y.detach());
+  return found;
+}
+
+void expect_close(const std::vector<at::Tensor>& found, const std::vector<at::Tensor>& expected,
+                  double tolerance) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i)
+    EXPECT_LT(test::relative_error(found[i], expected[i]), tolerance) << i;
+}
+
+TEST(AdaptedLayers, MergedExecutionEqualsTwoPathsWithGradients) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    // float32: gradients of factors sum some thousand products in another order.
+    const double tolerance = dtype == at::kFloat ? 1e-4 : 1e-12;
+    const auto results = [&](const ConvOptions& options, bool rslora, AdapterExecution execution) {
+      AdaptedConv3d layer = random_conv(options, dtype);
+      layer->adapt({.rank = 3, .alpha = 7, .rslora = rslora, .execution = execution}, 5);
+      fill_b(layer);
+      return pass(layer, input_for(options, dtype));
+    };
+    for (const bool rslora : {false, true})
+      for (const ConvOptions& options : conv_sweep())
+        expect_close(results(options, rslora, AdapterExecution::kMerged),
+                     results(options, rslora, AdapterExecution::kTwoPath), tolerance);
+    const auto linear_results = [&](AdapterExecution execution) {
+      AdaptedLinear linear(5, 4);
+      linear->to(dtype);
+      linear->adapt({.rank = 2, .alpha = 3, .execution = execution}, 5);
+      fill_b(linear);
+      return pass(linear, normal({3, 2, 5}, 2, dtype));
+    };
+    expect_close(linear_results(AdapterExecution::kMerged),
+                 linear_results(AdapterExecution::kTwoPath), tolerance);
+  }
+}
+
+TEST(AdaptedLayers, MergedExecutionRefusesDropout) {
+  AdaptedLinear linear(5, 4);
+  EXPECT_THROW(
+      linear->adapt({.rank = 2, .dropout = 0.1, .execution = AdapterExecution::kMerged}, 5),
+      ConfigError);
+  EXPECT_FALSE(linear->is_adapted());
+}
+
+template <class Layer>
+void expect_round_trip(Layer& layer, const at::Tensor& x) {
+  const at::Tensor weight = layer->weight.clone();
+  const at::Tensor two_paths = layer(x);
+  const at::Tensor delta = layer->delta_weight();
+  for (int trip = 0; trip < 3; ++trip) {
+    layer->merge_keeping_factors();
+    EXPECT_TRUE(layer->is_adapted() && layer->is_merged());
+    EXPECT_LT(test::relative_error(layer(x), two_paths), 1e-5);  // float32, another order
+    EXPECT_LT(max_error(layer->weight, weight + delta), 1e-6);
+    layer->unmerge();
+    EXPECT_FALSE(layer->is_merged());
+    EXPECT_LT(test::relative_error(layer(x), two_paths), 1e-5);
+    // Each trip rounds two sums of about the size of the largest weight.
+    EXPECT_LT(test::relative_error(layer->weight, weight), 4e-7 * (trip + 1));
+  }
+  EXPECT_THROW(layer->unmerge(), InternalError);
+  layer->merge_keeping_factors();
+  EXPECT_THROW(layer->merge_keeping_factors(), InternalError);
+  layer->merge();  // what is in the weight already is not added again
+  EXPECT_FALSE(layer->is_adapted() || layer->is_merged());
+  EXPECT_LT(test::relative_error(layer(x), two_paths), 1e-5);
+  EXPECT_THROW(layer->merge_keeping_factors(), InternalError);
+}
+
+TEST(AdaptedLayers, UnmergingGivesTheWeightBackAndKeepsTheFactors) {
+  for (const ConvOptions& options : conv_sweep()) {
+    AdaptedConv3d layer = random_conv(options, at::kFloat);
+    layer->adapt({.rank = 3, .alpha = 3}, 5);
+    fill_b(layer);
+    expect_round_trip(layer, input_for(options, at::kFloat));
+  }
+  AdaptedLinear linear(5, 4);
+  {
+    const at::NoGradGuard no_grad;
+    linear->weight.copy_(normal({4, 5}, 1));
+  }
+  linear->adapt({.rank = 2, .alpha = 2}, 5);
+  fill_b(linear);
+  expect_round_trip(linear, normal({3, 5}, 2));
 }
 
 TEST(AdaptedLayers, FactorsHavePeftsShapesNamesAndSpread) {

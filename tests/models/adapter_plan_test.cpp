@@ -132,6 +132,40 @@ TEST(AdapterPlan, AdaptingChangesNoEmbeddingAndMergingKeepsThem) {
   EXPECT_LT(max_error(rows().text, two_paths.text), 1e-12);
 }
 
+TEST(AdapterPlan, MergedExecutionGivesTheGradientsOfTwoPaths) {
+  Input input = random_input(3, 12, 2);
+  input.volumes = input.volumes.to(at::kDouble);
+  std::vector<test::TensorMap> gradients;
+  for (const char* execution : {"two_path", "merged"}) {
+    TwoTower model = random_model(2);
+    model->to(at::kDouble);
+    adapt(model, {.method = "peft", .execution = execution});
+    test::fill_factors(model, 11);
+    gradients.push_back(test::loss_gradients(model, input));
+  }
+  ASSERT_EQ(gradients[1].size(), gradients[0].size());
+  for (const auto& [name, gradient] : gradients[0])
+    EXPECT_LT(test::relative_error(gradients[1].at(name), gradient), 1e-11) << name;
+}
+
+TEST(AdapterPlan, UnmergingGivesTheModelBackAndNothingIsSavedInBetween) {
+  TwoTower model = random_model(2);
+  adapt(model, {.method = "peft"});
+  test::fill_factors(model, 11);
+  const Input input = random_input(2, 12, 2);
+  const at::NoGradGuard no_grad;
+  const auto rows = [&] { return model->forward(input.volumes, input.tokens, input.mask); };
+  const Embeddings two_paths = rows();
+  merge_adapters_keeping_factors(model);
+  EXPECT_LT(max_error(rows().image, two_paths.image), 1e-5);  // float32, another order
+  EXPECT_LT(max_error(rows().text, two_paths.text), 1e-5);
+  EXPECT_THROW((void)adapter_state(model), InternalError);
+  unmerge_adapters(model);
+  EXPECT_LT(max_error(rows().image, two_paths.image), 1e-5);
+  EXPECT_LT(max_error(rows().text, two_paths.text), 1e-5);
+  EXPECT_FALSE(adapter_state(model).empty());
+}
+
 TEST(AdapterPlan, AMergedModelCanBeAdaptedAgain) {
   TwoTower model = random_model(2);
   const AdaptOptions options{.method = "peft"};
@@ -176,6 +210,8 @@ TEST(AdapterPlan, BadOptionsAreRefusedWithWhatWouldDo) {
   };
   expect_error<ConfigError>(plan([](auto& o) { o.method = "lora"; }), ExitCode::kUsage,
                             {"lora", "peft"});
+  expect_error<ConfigError>(plan([](auto& o) { o.execution = "fused"; }), ExitCode::kUsage,
+                            {"fused", "merged"});
   expect_error<ConfigError>(plan([](auto& o) { o.text.targets = {"querry"}; }), ExitCode::kUsage,
                             {"adapt.text", "querry", "'query'"});
   expect_error<ConfigError>(plan([](auto& o) { o.image.targets = {"query"}; }), ExitCode::kUsage,

@@ -48,6 +48,7 @@ std::vector<KeyCase> key_cases() {
       {"model.text_preparation", {"\"wordpunct\"", "\"lower\""}, {"\"upper\"", "1"}},
       {"model.batch_norm", {"\"frozen\"", "\"local\"", "\"sync\""}, {"\"none\""}},
       {"adapt.method", {"\"full\"", "\"peft\""}, {"\"lora\"", "1"}},
+      {"adapt.execution", {"\"two_path\"", "\"merged\""}, {"\"fused\"", "true"}},
       {"adapt.train_heads", {"true"}, {"1"}},
       {"adapt.train_layer_norms", {"true"}, {"\"x y\""}},
       {"adapt.train_batch_norms", {"true"}, {"0"}},
@@ -200,6 +201,10 @@ TEST(RunConfig, CombinationsThatCannotWorkAreRefused) {
   refuses({"adapt.method=peft", "adapt.image.rank=0", "adapt.text.rank=0",
            "loss.temperature_learnable=false"},
           "nothing else trains");
+  refuses({"adapt.execution=merged", "adapt.text.dropout=0.1"}, "adapt.text.dropout");
+  refuses({"adapt.execution=merged", "precision.compute=bfloat16"}, "two_path");
+  EXPECT_NO_THROW(
+      from_sets({"adapt.execution=merged", "adapt.text.dropout=0.1", "adapt.text.rank=0"}));
   EXPECT_NO_THROW(from_sets({"checkpoint.keep_best=validation_auc", "evaluate.prompts=p.toml"}));
 }
 

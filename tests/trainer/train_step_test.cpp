@@ -162,6 +162,18 @@ TEST(TrainStep, ARankThatFailsAloneBetweenGathersIsHeardByAll) {
   }
 }
 
+TEST(TrainStep, MergedExecutionTakesTheStepsOfTwoPaths) {
+  const auto weights_after = [](const std::string& execution) {
+    StepBench bench({{"precision.compute", "\"float64\""},
+                     {"adapt.method", "\"peft\""},
+                     {"adapt.execution", execution}});
+    const data::Batch batch = bench.batch();
+    for (std::int64_t step = 0; step < 3; ++step) bench.run(batch, step);
+    return bench.weights();
+  };
+  expect_near(weights_after("\"merged\""), weights_after("\"two_path\""), 1e-11);
+}
+
 TEST(TrainStep, LogScaleStaysBelowItsMaximum) {
   StepBench bench({{"loss.scale_max", "30"}, {"optimizer.lr_scale", "0.01"}});
   const data::Batch batch = bench.batch();

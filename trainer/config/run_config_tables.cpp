@@ -186,6 +186,7 @@ void read_model_table(ConfigReader& reader, ModelOptions& options) {
 
 void read_adapt_table(ConfigReader& reader, models::AdaptOptions& options) {
   read_word(reader, "adapt.method", options.method, {"full", "peft"});
+  read_word(reader, "adapt.execution", options.execution, {"two_path", "merged"});
   reader.read("adapt.train_heads", options.train_heads);
   reader.read("adapt.train_layer_norms", options.train_layer_norms);
   reader.read("adapt.train_batch_norms", options.train_batch_norms);
