@@ -7,6 +7,7 @@
 #include "models/precision.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <torch/types.h>
 
 #include <cmath>
@@ -90,6 +91,30 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, double scale, const
   return (full * scale).reshape(like.sizes()).to(like.scalar_type());
 }
 
+bool has_path(const LowRankOptions& options, bool takes_part, AdapterExecution execution) {
+  return takes_part && options.execution == execution;
+}
+
+/// One channel that stands for several equal ones: the sum over a kernel's input channels does the same.
+bool folds_input(const AdaptedConv3dImpl::Options& options, const at::Tensor& x) {
+  return options.fold_input_channels && x.size(1) == 1;
+}
+
+at::Tensor scaled(const at::Tensor& kernel, const ChannelAffine& after) {
+  return after.scale.defined() ? kernel * after.scale.view({-1, 1, 1, 1, 1}) : kernel;
+}
+
+// Note [Frozen kernels]
+// Autocast keeps the narrow copies of leaves that train, until its cache is cleared, and none of frozen ones:
+// it would narrow those again in every pass. So a frozen layer keeps its own, made again when the weight (or
+// the frozen scale folded into it) changes. The weight itself stays in float32 for files, hashes and merging.
+
+/// Whether autocast would narrow this frozen weight beside x.
+bool is_cast(const at::Tensor& weight, const at::Tensor& x) {
+  return !weight.requires_grad() && weight.scalar_type() == at::kFloat &&
+         at::autocast::is_autocast_enabled(x.device().type());
+}
+
 at::Tensor dropped(const at::Tensor& x, double dropout, bool training) {
   return dropout > 0 && training ? at::dropout(x, dropout, true) : x;
 }
@@ -108,20 +133,35 @@ AdaptedConv3dImpl::AdaptedConv3dImpl(const Options& options) : options_(options)
   if (options.bias) bias = register_parameter("bias", torch::zeros({options.out_channels}));
 }
 
-at::Tensor AdaptedConv3dImpl::forward(const at::Tensor& x) {
-  // One channel that stands for several equal ones: the sum over input channels does the same.
-  const bool folds = options_.fold_input_channels && x.size(1) == 1;
-  const auto kernel = [&](const at::Tensor& w) {
-    return matching(folds ? w.sum(/*dim=*/1, /*keepdim=*/true) : w, x);
+at::Tensor AdaptedConv3dImpl::base_kernel(const at::Tensor& x, const ChannelAffine& after) {
+  const bool within = has_path(low_rank_, adapted_ && !merged_, AdapterExecution::kMerged);
+  const bool folds = folds_input(options_, x);
+  const auto make = [&] {
+    const at::Tensor whole = within ? whole_weight(*this) : weight;
+    return scaled(folds ? whole.sum(/*dim=*/1, /*keepdim=*/true) : whole, after);
   };
-  const bool takes_part = adapted_ && !merged_;
-  const bool within = takes_part && low_rank_.execution == AdapterExecution::kMerged;
-  const at::Tensor y = convolve(x, kernel(within ? whole_weight(*this) : weight), matching(bias, x),
-                                options_.stride, options_.padding);
-  if (!takes_part || within) return y;
-  const at::Tensor inner = convolve(dropped(x, low_rank_.dropout, is_training()), kernel(lora_A),
+  if (within || (after.scale.defined() && after.scale.requires_grad()) || !is_cast(weight, x))
+    return matching(make(), x);
+  const at::ScalarType dtype = at::autocast::get_autocast_dtype(x.device().type());
+  const std::int64_t variant = 2 * static_cast<std::int64_t>(dtype) + (folds ? 1 : 0);
+  return narrow_
+      .get({weight, after.scale}, variant, [&] { return KeptResult::Tensors{make().to(dtype)}; })
+      .front();
+}
+
+at::Tensor AdaptedConv3dImpl::forward(const at::Tensor& x, const ChannelAffine& after) {
+  at::Tensor shift = bias;
+  if (after.scale.defined())
+    shift = bias.defined() ? at::addcmul(after.shift, bias, after.scale) : after.shift;
+  const at::Tensor y =
+      convolve(x, base_kernel(x, after), matching(shift, x), options_.stride, options_.padding);
+  if (!has_path(low_rank_, adapted_ && !merged_, AdapterExecution::kTwoPath)) return y;
+  const at::Tensor a =
+      folds_input(options_, x) ? lora_A.sum(/*dim=*/1, /*keepdim=*/true) : lora_A;
+  const at::Tensor inner = convolve(dropped(x, low_rank_.dropout, is_training()), matching(a, x),
                                     {}, options_.stride, options_.padding);
-  const at::Tensor change = convolve(inner, matching(lora_B, inner), {}, {1, 1, 1}, {0, 0, 0});
+  const at::Tensor change =
+      convolve(inner, matching(scaled(lora_B, after), inner), {}, {1, 1, 1}, {0, 0, 0});
   return y.add(change, low_rank_.scale());
 }
 
@@ -162,12 +202,18 @@ AdaptedLinearImpl::AdaptedLinearImpl(std::int64_t in_features, std::int64_t out_
 }
 
 at::Tensor AdaptedLinearImpl::forward(const at::Tensor& x) {
+  const bool within = has_path(low_rank_, adapted_ && !merged_, AdapterExecution::kMerged);
   // at::linear hands the leaf itself to autocast, whose cache of cast weights then works.
-  const bool takes_part = adapted_ && !merged_;
-  const bool within = takes_part && low_rank_.execution == AdapterExecution::kMerged;
-  const at::Tensor y =
-      at::linear(x, matching(within ? whole_weight(*this) : weight, x), matching(bias, x));
-  if (!takes_part || within) return y;
+  at::Tensor whole = within ? whole_weight(*this) : weight;
+  if (!within && is_cast(weight, x)) {
+    const at::ScalarType dtype = at::autocast::get_autocast_dtype(x.device().type());
+    whole = narrow_
+                .get({weight}, static_cast<std::int64_t>(dtype),
+                     [&] { return KeptResult::Tensors{weight.to(dtype)}; })
+                .front();
+  }
+  const at::Tensor y = at::linear(x, matching(whole, x), matching(bias, x));
+  if (!has_path(low_rank_, adapted_ && !merged_, AdapterExecution::kTwoPath)) return y;
   const at::Tensor inner =
       at::linear(dropped(x, low_rank_.dropout, is_training()), matching(lora_A, x));
   return y.add(at::linear(inner, matching(lora_B, inner)), low_rank_.scale());

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "models/batch_norm.hpp"
+#include "models/kept_result.hpp"
+
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
@@ -41,7 +44,9 @@ class AdaptedConv3dImpl : public torch::nn::Module {
     bool fold_input_channels = false;  ///< input has one channel that stands for in_channels equal ones
   };
   explicit AdaptedConv3dImpl(const Options& options);
-  [[nodiscard]] at::Tensor forward(const at::Tensor& x);
+  /// The convolution, then `after` on its output channels: folded into the kernels and the bias, equal to
+  /// rounding.
+  [[nodiscard]] at::Tensor forward(const at::Tensor& x, const ChannelAffine& after = {});
   /// Adds the factors, A drawn Kaiming-uniform (a = sqrt 5) from the seed, B zero. Freezes weight and bias.
   void adapt(const LowRankOptions& options, std::uint64_t seed);
   [[nodiscard]] bool is_adapted() const { return adapted_; }
@@ -64,10 +69,13 @@ class AdaptedConv3dImpl : public torch::nn::Module {
   at::Tensor lora_B;
 
  private:
+  at::Tensor base_kernel(const at::Tensor& x, const ChannelAffine& after);
+
   Options options_;
   LowRankOptions low_rank_;
   bool adapted_ = false;
   bool merged_ = false;
+  KeptResult narrow_;  ///< see Note [Frozen kernels]
 };
 TORCH_MODULE(AdaptedConv3d);
 
@@ -95,6 +103,7 @@ class AdaptedLinearImpl : public torch::nn::Module {
   LowRankOptions low_rank_;
   bool adapted_ = false;
   bool merged_ = false;
+  KeptResult narrow_;
 };
 TORCH_MODULE(AdaptedLinear);
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "models/precision.hpp"
 #include "models/recompute.hpp"
 #include "models/sync_batch_norm.hpp"
 
@@ -29,8 +30,23 @@ void BatchNormImpl::set_mode(BatchNormMode mode, GatherRows gather) {
   gather_ = std::move(gather);
 }
 
+bool BatchNormImpl::uses_batch_statistics() const {
+  return mode_ != BatchNormMode::kFrozen && is_training();
+}
+
+ChannelAffine BatchNormImpl::running_affine() {
+  const auto make = [this]() -> KeptResult::Tensors {
+    const at::Tensor scale = widened(weight) * at::rsqrt(widened(running_var) + kEpsilon);
+    return {scale, at::addcmul(widened(bias), widened(running_mean), scale, /*value=*/-1)};
+  };
+  const bool is_frozen = !weight.requires_grad() && !bias.requires_grad();
+  const KeptResult::Tensors made =
+      is_frozen ? kept_affine_.get({weight, bias, running_mean, running_var}, 0, make) : make();
+  return {made[0], made[1]};
+}
+
 at::Tensor BatchNormImpl::forward(const at::Tensor& x) {
-  const bool batch_statistics = mode_ != BatchNormMode::kFrozen && is_training();
+  const bool batch_statistics = uses_batch_statistics();
   if (batch_statistics && mode_ == BatchNormMode::kSync) return forward_sync(x);
   const bool moves = batch_statistics && in_counted_pass();
   const bool cudnn = at::globalContext().userEnabledCuDNN();

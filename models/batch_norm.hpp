@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "models/kept_result.hpp"
+
 namespace triphase::models {
 
 /// Which statistics BatchNorm normalises with in training. `kFrozen`: the running ones, which never
@@ -23,6 +25,12 @@ enum class BatchNormMode { kFrozen, kLocal, kSync };
 /// the same order, in forward, in a replay and in backward.
 using GatherRows = std::function<at::Tensor(const at::Tensor& row)>;
 
+/// y * scale + shift by channel; both undefined: y as it is.
+struct ChannelAffine {
+  at::Tensor scale;  ///< [C]
+  at::Tensor shift;  ///< [C]
+};
+
 /// Batch normalisation over channels (dimension 1), eps 1e-5, momentum 0.1. In evaluation it uses
 /// the running statistics whatever the mode. Source: torch's BatchNorm3d; Merlin's
 /// inflate_batch_norm.
@@ -33,6 +41,10 @@ class BatchNormImpl : public torch::nn::Module {
   ///         DataError when all batches together have one value a channel
   [[nodiscard]] at::Tensor forward(const at::Tensor& x);
   void set_mode(BatchNormMode mode, GatherRows gather = {});
+  /// Whether forward() now would use the statistics of its input, and not the running ones.
+  [[nodiscard]] bool uses_batch_statistics() const;
+  /// What forward() does where it uses the running statistics, differentiable in weight and bias.
+  [[nodiscard]] ChannelAffine running_affine();
 
   at::Tensor weight;
   at::Tensor bias;
@@ -45,6 +57,7 @@ class BatchNormImpl : public torch::nn::Module {
 
   BatchNormMode mode_ = BatchNormMode::kFrozen;
   GatherRows gather_;
+  KeptResult kept_affine_;
 };
 TORCH_MODULE(BatchNorm);
 

@@ -2,6 +2,7 @@
 #include "models/image_tower.hpp"
 
 #include "base/error.hpp"
+#include "models/conv_norm.hpp"
 #include "models/precision.hpp"
 #include "models/recompute.hpp"
 
@@ -30,13 +31,18 @@ AdaptedConv3d head(std::int64_t in, std::int64_t out) {
       AdaptedConv3dImpl::Options{.in_channels = in, .out_channels = out, .bias = true});
 }
 
+/// Whether y may be changed in place at no cost: where it is a view, autograd would copy its gradient.
+bool owns_memory(const at::Tensor& y) { return !at::GradMode::is_enabled() || !y.is_view(); }
+
+at::Tensor rectified(const at::Tensor& y) { return owns_memory(y) ? y.relu_() : y.relu(); }
+
 /// `0` a strided convolution, `1` its norm: what the sum needs when sizes change.
 class DownsampleImpl : public torch::nn::Module {
  public:
   DownsampleImpl(std::int64_t in, std::int64_t out, std::int64_t stride)
       : conv_(register_module("0", convolution(in, out, 1, stride))),
         norm_(register_module("1", BatchNorm(out))) {}
-  at::Tensor forward(const at::Tensor& x) { return norm_(conv_(x)); }
+  at::Tensor forward(const at::Tensor& x) { return convolve_and_normalise(conv_, norm_, x); }
 
  private:
   AdaptedConv3d conv_;
@@ -58,10 +64,11 @@ class BottleneckImpl : public torch::nn::Module {
       downsample_ = register_module("downsample", Downsample(in, width * kExpansion, stride));
   }
   at::Tensor forward(const at::Tensor& x) {
-    at::Tensor y = bn1_(conv1_(x)).relu_();
-    y = bn2_(conv2_(y)).relu_();
-    y = bn3_(conv3_(y));
-    return y.add_(downsample_.is_empty() ? x : downsample_(x)).relu_();
+    at::Tensor y = rectified(convolve_and_normalise(conv1_, bn1_, x));
+    y = rectified(convolve_and_normalise(conv2_, bn2_, y));
+    y = convolve_and_normalise(conv3_, bn3_, y);
+    const at::Tensor shortcut = downsample_.is_empty() ? x : downsample_(x);
+    return (owns_memory(y) ? y.add_(shortcut) : y.add(shortcut)).relu_();
   }
 
  private:
@@ -135,7 +142,8 @@ class InflatedResNetImpl : public torch::nn::Module {
   /// [B,1,Z,X,Y] to pooled features [B,F] in float32 or wider.
   at::Tensor features(const at::Tensor& x) {
     const auto stem = [this](const at::Tensor& input) {
-      return at::max_pool3d(bn1_(conv1_(input)).relu_(), {3, 3, 3}, {2, 2, 2}, {1, 1, 1});
+      const at::Tensor y = rectified(convolve_and_normalise(conv1_, bn1_, input));
+      return at::max_pool3d(y, {3, 3, 3}, {2, 2, 2}, {1, 1, 1});
     };
     at::Tensor y = recompute == Recompute::kNone
                        ? stem(x)
