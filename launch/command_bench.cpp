@@ -170,7 +170,7 @@ Command bench_step_command() {
                                {"method", "NAME", "full (default) or peft"},
                                {"part", "NAME", "both (default), image or text: one tower alone"},
                                {"rank", "R", "of the adapters (default 2)"},
-                               {"batch-norm", "NAME", "frozen (default) or local"},
+                               {"batch-norm", "NAME", "frozen (default), local or sync"},
                                {"pairs", "N", "pairs per rank (default 8)"},
                                {"volume", "X,Y,Z", "voxels (default: the preset's own)"},
                                {"tokens", "N", "tokens of a report (default 64)"},

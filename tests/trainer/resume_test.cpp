@@ -48,6 +48,7 @@ const std::vector<Settings> kRuns{
     {{"adapt.method", "\"full\""},
      {"model.batch_norm", "\"local\""},
      {"loss.phenotype_weight", "1"}},
+    {{"adapt.method", "\"peft\""}, {"model.batch_norm", "\"sync\""}},
     {{"adapt.method", "\"peft\""},
      {"adapt.image.dropout", "0.2"},
      {"adapt.text.dropout", "0.2"},

@@ -142,6 +142,28 @@ TEST(TrainStep, NumbersThatAreNotFiniteChangeNothing) {
   }
 }
 
+TEST(TrainStep, ANumberOfOneRankThatIsNotFiniteChangesNothingOnAny) {
+  for (const std::string recompute : {"\"none\"", "\"blocks\"", "\"stages\""})
+    on_thread_ranks(2, [&](dist::ProcessGroup& group) {
+      StepBench bench({{"model.batch_norm", "\"sync\""},
+                       {"adapt.method", "\"full\""},
+                       {"precision.recompute", recompute}},
+                      &group);
+      const data::Batch batch = bench.batch();
+      EXPECT_FALSE(bench.run(batch, 0).is_skipped);
+      const auto before = bench.weights();
+      data::Batch bad = bench.batch();
+      if (group.rank() == 1) bad.volumes[0][0][3][3][3] = NAN;
+      EXPECT_TRUE(bench.run(bad, 1).is_skipped);
+      expect_same(bench.weights(), before);
+      EXPECT_FALSE(bench.run(batch, 2).is_skipped);
+      for (const auto& [name, tensor] : bench.weights())
+        if (name.ends_with("num_batches_tracked")) {
+          EXPECT_EQ(tensor.item<std::int64_t>(), 2) << name;
+        }
+    });
+}
+
 TEST(TrainStep, ARankThatFailsAloneBetweenGathersIsHeardByAll) {
   for (const int failing : {0, 1}) {
     std::array<std::string, 2> messages;
