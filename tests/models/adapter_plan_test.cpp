@@ -5,9 +5,12 @@
 #include "tests/models/models_test_support.hpp"
 
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
 
 #include <map>
 #include <set>
+#include <vector>
 
 namespace triphase::models {
 namespace {
@@ -130,6 +133,42 @@ TEST(AdapterPlan, AdaptingChangesNoEmbeddingAndMergingKeepsThem) {
   EXPECT_TRUE(adapter_state(model).empty());
   EXPECT_LT(max_error(rows().image, two_paths.image), 1e-12);
   EXPECT_LT(max_error(rows().text, two_paths.text), 1e-12);
+}
+
+/// The leaves that backward from `loss` would make a gradient for.
+std::set<const void*> leaves_of(const at::Tensor& loss) {
+  std::set<const void*> leaves;
+  std::set<torch::autograd::Node*> seen;
+  std::vector<torch::autograd::Node*> open{loss.grad_fn().get()};
+  while (!open.empty()) {
+    torch::autograd::Node* node = open.back();
+    open.pop_back();
+    if (node == nullptr || !seen.insert(node).second) continue;
+    if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(node))
+      leaves.insert(leaf->variable.unsafeGetTensorImpl());
+    for (const torch::autograd::Edge& edge : node->next_edges())
+      open.push_back(edge.function.get());
+  }
+  return leaves;
+}
+
+// Convolutions and products ask a kernel for the gradients of the inputs with an edge in the graph.
+TEST(AdapterPlan, BackwardMakesNoGradientForFrozenWeights) {
+  const Input input = random_input(2, 12, 2);
+  for (const char* execution : {"two_path", "merged"})
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kBlocks, Recompute::kStages}) {
+      TwoTower model = random_model(2);
+      adapt(model, {.method = "peft", .execution = execution});
+      model->train();
+      model->image_tower()->set_recompute(recompute);
+      model->text_tower()->set_recompute(recompute);
+      const Embeddings rows = model->forward(input.volumes, input.tokens, input.mask);
+      std::set<const void*> trained{model->log_scale().unsafeGetTensorImpl()};
+      for (const auto& item : model->named_parameters())
+        if (item.key().find(".lora_") != std::string::npos)
+          trained.insert(item.value().unsafeGetTensorImpl());
+      EXPECT_EQ(leaves_of(test::contrastive_loss(rows, model->log_scale())), trained) << execution;
+    }
 }
 
 TEST(AdapterPlan, MergedExecutionGivesTheGradientsOfTwoPaths) {

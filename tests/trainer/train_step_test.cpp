@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 
 #include <array>
 #include <cmath>
@@ -76,6 +77,32 @@ TEST(TrainStep, FrozenWeightsAreFrozen) {
     }
     EXPECT_GE(num_changed, static_cast<std::int64_t>(trained.size() / 2));
   }
+}
+
+thread_local std::map<std::string, std::int64_t> operator_calls;
+
+/// How often this thread calls each of ATen's operators in body().
+std::map<std::string, std::int64_t> calls_in(const std::function<void()>& body) {
+  operator_calls.clear();
+  const auto count = [](const at::RecordFunction& call) -> std::unique_ptr<at::ObserverContext> {
+    ++operator_calls[call.name()];
+    return nullptr;
+  };
+  const at::CallbackHandle handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(count).scopes({at::RecordScope::FUNCTION}));
+  body();
+  at::removeCallback(handle);
+  return operator_calls;
+}
+
+TEST(TrainStep, FusedKernelsUpdateWhatTrains) {
+  StepBench bench(Settings{{"adapt.method", "\"peft\""}});
+  const data::Batch batch = bench.batch();
+  const auto calls = calls_in([&] { bench.run(batch); });
+  const auto num_trained =
+      static_cast<std::int64_t>(models::trainable_parameters(bench.model()).size());
+  ASSERT_TRUE(calls.contains("aten::_fused_adamw_"));
+  EXPECT_LT(calls.at("aten::_fused_adamw_"), num_trained / 2);  // one for each group of alike ones
 }
 
 TEST(TrainStep, NeverReachedParametersStayUnderFullTraining) {
