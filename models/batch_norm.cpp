@@ -52,7 +52,12 @@ at::Tensor BatchNormImpl::forward(const at::Tensor& x) {
   const bool cudnn = at::globalContext().userEnabledCuDNN();
   if (batch_statistics && !moves)
     return at::batch_norm(x, weight, bias, {}, {}, /*training=*/true, kMomentum, kEpsilon, cudnn);
-  if (moves) num_batches_tracked.add_(1);
+  if (moves) {
+    num_batches_tracked.add_(1);
+    // torch's kernel changes them below without a new version, by which running_affine() knows.
+    running_mean.unsafeGetTensorImpl()->bump_version();
+    running_var.unsafeGetTensorImpl()->bump_version();
+  }
   return at::batch_norm(x, weight, bias, running_mean, running_var, batch_statistics, kMomentum,
                         kEpsilon, cudnn);
 }

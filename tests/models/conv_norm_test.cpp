@@ -129,6 +129,21 @@ TEST(ConvNorm, BatchStatisticsAreNotFolded) {
   EXPECT_GT(max_error(convolve_and_normalise(pair.conv, pair.norm, x), y), 0.1);
 }
 
+TEST(ConvNorm, FrozenNormsFollowTheStatisticsThatTrainingMoves) {
+  for (const BatchNormMode mode : {BatchNormMode::kLocal, BatchNormMode::kSync}) {
+    Pair pair = random_pair({kernels()[2], std::nullopt, false, false}, at::kDouble);
+    pair.norm->set_mode(mode, [](const at::Tensor& row) { return row.unsqueeze(0); });
+    for (int pass = 0; pass < 3; ++pass) {
+      const at::Tensor x = (pass + 1) * normal({2, 4, 6, 9, 8}, 6, at::kDouble);
+      pair.norm->eval();
+      const at::Tensor y = convolve_and_normalise(pair.conv, pair.norm, x);
+      EXPECT_LT(max_error(y, pair.norm(pair.conv(x))), 1e-11) << pass;
+      pair.norm->train();
+      (void)convolve_and_normalise(pair.conv, pair.norm, x);
+    }
+  }
+}
+
 /// Under bfloat16 autocast.
 at::Tensor narrow_output(Pair& pair, const at::Tensor& x) {
   at::autocast::set_autocast_enabled(at::kCPU, true);
