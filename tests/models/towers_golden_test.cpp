@@ -2,13 +2,11 @@
 // Parity with merlin-vlm's own image network and transformers' own Longformer; see
 // tests/reference/make_towers.py.
 #include "tests/models/models_test_support.hpp"
-
-#include "base/random.hpp"
+#include "tests/models/ruled_model.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace triphase::models {
 namespace {
@@ -30,58 +28,20 @@ void expect_near(const at::Tensor& found, const at::Tensor& expected, const std:
   EXPECT_LT(max_error(found, expected) / scale, tolerance(suffix)) << what;
 }
 
-/// The float32 tensor of low + (high - low) * uniform(), in row-major order.
-at::Tensor keyed_uniform(KeyedRandom random, at::IntArrayRef shape, double low, double high) {
-  at::Tensor values = at::empty(shape, at::kFloat);
-  float* out = values.data_ptr<float>();
-  for (std::int64_t i = 0; i < values.numel(); ++i)
-    out[i] = static_cast<float>(random.uniform(low, high));
-  return values;
-}
-
-/// Bounds of a weight's uniform draw: ruled_range() of tests/reference/small_merlin.py.
-std::pair<double, double> ruled_range(const std::string& name, const at::Tensor& weight) {
-  if (name.ends_with(".running_mean")) return {-0.4, 0.4};
-  if (name.ends_with(".running_var")) return {0.5, 2.0};
-  if (name.ends_with(".bias")) return {-0.2, 0.2};
-  if (weight.dim() == 1) return {0.5, 1.5};
-  if (name.find("embeddings") != std::string::npos) return {-1.2, 1.2};
-  const double bound = 2.4 / std::sqrt(static_cast<double>(weight.numel() / weight.size(0)));
-  return {-bound, bound};
-}
-
 constexpr std::uint64_t kRuledSeed = 13;
 constexpr std::uint64_t kVolumesPlace = 1'000'000;
 
-/// The preset itself, its weights by ruled_merlin() of tests/reference/small_merlin.py.
-TwoTower ruled_model(const std::string& preset) {
-  TwoTower model(model_preset(preset));
-  NamedTensors state = base_state(model);
-  std::sort(state.begin(), state.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
-  const at::NoGradGuard no_grad;
-  for (std::uint64_t place = 0; place < state.size(); ++place) {
-    auto& [name, tensor] = state[place];
-    if (tensor.dim() == 0) {
-      tensor.fill_(name == "logit_scale" ? 2 : 7);  // 7: batches tracked, which decides nothing
-      continue;
-    }
-    const auto [low, high] = ruled_range(name, tensor);
-    tensor.copy_(keyed_uniform({kRuledSeed, place}, tensor.sizes(), low, high));
-  }
-  model->eval();
-  return model;
-}
-
 TwoTower reference_model(const std::string& name) {
-  return name == "merlin_small" ? ruled_model(name) : golden_model(name);
+  return name == "merlin_small" ? test::ruled_model(model_preset(name), kRuledSeed)
+                                : golden_model(name);
 }
 
 /// merlin_small's volumes follow from a rule, too; the others' are in the golden.
 TensorMap reference_cases(const std::string& name) {
   TensorMap cases = read_golden("towers/" + name + "_cases");
   if (name == "merlin_small")
-    cases["image.volumes"] = keyed_uniform({kRuledSeed, kVolumesPlace}, {2, 1, 56, 40, 32}, 0, 1);
+    cases["image.volumes"] =
+        test::keyed_uniform({kRuledSeed, kVolumesPlace}, {2, 1, 56, 40, 32}, 0, 1);
   return cases;
 }
 
