@@ -14,11 +14,10 @@ namespace {
 using test::golden_model;
 using test::max_error;
 using test::read_golden;
-using test::relative_error;
 using test::TensorMap;
 
-/// float32: sums of at most 3,456 products in another order; float64: the same, rounded finer.
-double tolerance(const std::string& suffix) { return suffix == "f32" ? 1e-5 : 1e-10; }
+/// Sums of at most 3,456 products in another order, layer upon layer.
+double tolerance(const std::string& suffix) { return suffix == "f32" ? 1e-5 : 1e-12; }
 
 /// Outputs are up to some units; the error is measured against the largest value where that is
 /// above 1.
@@ -108,32 +107,6 @@ TEST(TowersGolden, SmallImageOutputsEqualMerlins) { check_images("merlin_small",
 
 TEST(TowersGolden, SmallTextOutputsEqualLongformers) {
   check_texts("merlin_small", {"text", "text_full"});
-}
-
-TEST(TowersGolden, EveryGradientEqualsMerlinsByName) {
-  const TensorMap golden = read_golden("towers/merlin_tiny_gradients");
-  TwoTower model = golden_model("merlin_tiny");
-  model->to(at::kDouble);
-  const test::Input input{golden.at("volumes").to(at::kDouble), golden.at("tokens"),
-                          golden.at("mask")};
-  const TensorMap found = test::loss_gradients(model, input);
-  const auto batch = static_cast<double>(input.volumes.size(0));
-  const Embeddings rows = model->forward(input.volumes, input.tokens, input.mask);
-  EXPECT_LT(max_error(test::contrastive_loss(rows, model->log_scale()), golden.at("loss_mean")),
-            1e-12);
-  std::size_t compared = 0;
-  for (const auto& [key, expected] : golden) {
-    if (!key.starts_with("gradient.")) continue;
-    const std::string name = key.substr(9);
-    ASSERT_TRUE(found.contains(name)) << name;
-    ++compared;
-    // The golden is stored in float32: half a unit in its last place is 6e-8 of the value.
-    // Gradients that vanish (a key's bias shifts all scores alike) are compared absolutely.
-    const double error = max_error(found.at(name) * batch, expected);
-    EXPECT_LT(error, 2e-7 * expected.abs().max().item<double>() + 1e-12) << name;
-  }
-  EXPECT_EQ(compared, found.size());
-  EXPECT_GT(compared, 90U);
 }
 
 }  // namespace
