@@ -31,8 +31,10 @@ std::string python() {
 /// Runs a script of tests/reference; -B: it leaves no compiled files in the repository.
 void expect_agrees(const std::string& script, const std::string& arguments) {
   const fs::path path = source_folder() / "tests" / "reference" / script;
-  expect_outcome(run_command(python() + " -B -W ignore " + path.string() + " " + arguments), 0,
-                 {"largest differences"});
+  const CommandResult result =
+      run_command(python() + " -B -W ignore " + path.string() + " " + arguments);
+  expect_outcome(result, 0, {"largest differences"});
+  std::printf("%s", result.output.c_str());  // how far apart, for whoever asks
 }
 
 /// Inputs by the rule, and the model's outputs, for the scripts.
