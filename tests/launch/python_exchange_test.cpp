@@ -40,8 +40,8 @@ void expect_agrees(const std::string& script, const std::string& arguments) {
 /// Inputs by the rule, and the model's outputs, for the scripts.
 models::test::TensorMap write_cases(const fs::path& path, TwoTower& model) {
   const at::ScalarType dtype = model->log_scale().scalar_type();
-  const auto [tokens, mask] = models::test::ruled_tokens(
-      31, 2'000'000, {30, 12}, model->options().text.vocabulary_size);
+  const auto [tokens, mask] =
+      models::test::ruled_tokens(31, 2'000'000, {30, 12}, model->options().text.vocabulary_size);
   const at::Tensor volumes =
       models::test::ruled_volumes(31, 1'000'000, {2, 1, 34, 33, 20}).to(dtype);
   const at::NoGradGuard no_grad;
@@ -130,10 +130,10 @@ TEST(PythonExchange, OurPeftFoldersGiveTheSameOutputsInPeftAndComeBack) {
     models::test::fill_factors(model, 20);
     models::write_peft_folder(folder / "adapter", model, plan);
     const auto outputs = write_cases(folder / "cases", model);
-    expect_agrees("check_peft_folder.py",
-                  str((folder / "adapter").string(), " ", base.string(), " ",
-                      (folder / "cases").string(), " --tolerance ", kTolerance, " --again ",
-                      (folder / "again").string()));
+    expect_agrees(
+        "check_peft_folder.py",
+        str((folder / "adapter").string(), " ", base.string(), " ", (folder / "cases").string(),
+            " --tolerance ", kTolerance, " --again ", (folder / "again").string()));
     // What peft saved of it, read by us.
     TwoTower again = models::test::golden_model("merlin_tiny");
     models::read_peft_folder(folder / "again", again);
@@ -149,27 +149,28 @@ TEST(PythonExchange, AnExportedRunEmbedsTheSameRowsInPeft) {
   const fs::path base = folder / "base.safetensors";
   TwoTower model = models::test::random_model(4);
   models::write_safetensors(base, models::base_state(model), {{"format", "pt"}});
-  const std::string run = " --config " +
-                          write_run_file(folder.path(), "peft",
-                                         {{"model.weights", "\"" + base.string() + "\""},
-                                          {"adapt.method", "\"peft\""},
-                                          {"schedule.max_steps", "4"}})
-                              .string();
+  const std::string run =
+      " --config " + write_run_file(folder.path(), "peft",
+                                    {{"model.weights", "\"" + base.string() + "\""},
+                                     {"adapt.method", "\"peft\""},
+                                     {"schedule.max_steps", "4"}})
+                         .string();
   expect_outcome(triphase("train --quiet" + run), 0, {});
   const std::string checkpoint = run + " --checkpoint " + (folder / "runs/peft").string();
   expect_outcome(
       triphase("weights export" + checkpoint + " --out " + (folder / "adapter").string()), 0, {});
   expect_outcome(triphase("embed" + checkpoint + " --out " + (folder / "rows.h5").string()), 0, {});
-  expect_agrees("check_peft_folder.py",
-                str((folder / "adapter").string(), " ", base.string(), " ",
-                    (folder / "rows.h5").string(), " --tolerance ", kTolerance, " --cache ",
-                    tiny_cohort().cache().string()));
+  expect_agrees(
+      "check_peft_folder.py",
+      str((folder / "adapter").string(), " ", base.string(), " ", (folder / "rows.h5").string(),
+          " --tolerance ", kTolerance, " --cache ", tiny_cohort().cache().string()));
 }
 
 }  // namespace
 }  // namespace triphase::test
 
-/// A main of its own: without an interpreter CTest shall show a skip (SKIP_RETURN_CODE), not a pass.
+/// A main of its own: without an interpreter CTest shall show a skip (SKIP_RETURN_CODE), not a
+/// pass.
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   if (std::getenv("TRIPHASE_REFERENCE_PYTHON") == nullptr) {

@@ -53,8 +53,8 @@ class FullSizeGolden : public ::testing::Test {
   void check_text(const std::string& name, std::uint64_t place,
                   const std::vector<std::int64_t>& lengths) {
     const c10::InferenceMode inference;
-    const auto [tokens, mask] = test::ruled_tokens(
-        kSeed, 2'000'000 + place, lengths, (*model())->options().text.vocabulary_size);
+    const auto [tokens, mask] = test::ruled_tokens(kSeed, 2'000'000 + place, lengths,
+                                                   (*model())->options().text.vocabulary_size);
     const auto output = (*model())->text_tower()->forward(tokens, mask);
     expect_near(output.cls, name + ".cls");
     expect_near(output.projection, name + ".projection");
