@@ -13,9 +13,9 @@ namespace triphase {
 using Json = nlohmann::ordered_json;
 
 /// Reads and parses one JSON file of at most `max_bytes`.
-/// @throws DataError naming file and byte offset, also for a key that stands twice in one object
-/// and for
-///         more than 256 levels; kMissingInput when the file is not there
+/// @throws DataError naming the file, also for a key that stands twice in one object, a number
+///         beyond double, more than 256 levels or 16,384 keys of one object; kMissingInput when the
+///         file is not there
 [[nodiscard]] Json read_json(const std::filesystem::path& path, std::int64_t max_bytes = 64 << 20);
 
 /// Writes the value with two spaces of indent, atomically (see write_file_atomically()).

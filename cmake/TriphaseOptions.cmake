@@ -11,6 +11,8 @@ set(CMAKE_C_FLAGS_DEV "-O1 -g1")
 option(TRIPHASE_WERROR "Treat warnings as errors" ON)
 set(TRIPHASE_SANITIZE "" CACHE STRING "Comma-separated sanitizers: address,undefined or thread")
 
+option(TRIPHASE_FUZZ "Make the fuzz targets libFuzzer programs; needs clang (see tests/fuzz/README.md)" OFF)
+
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # The sloppiness lets ccache keep precompiled headers; the base directory lets build folders share.
@@ -31,6 +33,24 @@ if(TRIPHASE_SANITIZE)
     # GCC 12 takes std::regex for uninitialized when it is instrumented; builds without sanitizers check.
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(triphase_options INTERFACE -fsanitize=${TRIPHASE_SANITIZE})
+endif()
+
+if(TRIPHASE_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "TRIPHASE_FUZZ needs clang, which has libFuzzer; the compiler is "
+      "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER}. Configure a fresh folder: cmake --preset fuzz. "
+      "Without TRIPHASE_FUZZ the same targets replay their corpora under any compiler.")
+  endif()
+  include(CheckCXXSourceCompiles)
+  set(CMAKE_REQUIRED_FLAGS -fsanitize=fuzzer)
+  check_cxx_source_compiles("#include <cstddef>
+    extern \"C\" int LLVMFuzzerTestOneInput(const unsigned char*, std::size_t) { return 0; }" TRIPHASE_HAS_LIBFUZZER)
+  unset(CMAKE_REQUIRED_FLAGS)
+  if(NOT TRIPHASE_HAS_LIBFUZZER)
+    message(FATAL_ERROR "${CMAKE_CXX_COMPILER} cannot link libFuzzer. Install its runtime (Debian: libclang-rt-dev).")
+  endif()
+  target_compile_options(triphase_options INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(triphase_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 # triphase_add_room(<name> SOURCES s... [LINKS l...] [TORCH_PCH])

@@ -7,7 +7,7 @@
 #   SHARED: the cases that need TRIPHASE_SHARED_DIR, as a GoogleTest filter ("A.b:C.*"). They make an entry of
 #   their own, <name>_shared (<name> itself when the filter is "*"), labelled "shared", which CTest shows as
 #   skipped where the folder is absent: a skip then hides no other case. Elsewhere such a skip is a failure.
-# Tests of base, data and models without NP also carry the label "sanitizer"; the target sanitizer_tests builds them.
+# Tests of base, data, models and fuzz without NP also carry the label "sanitizer"; the target sanitizer_tests builds them.
 add_custom_target(sanitizer_tests)
 set(TRIPHASE_SHARED_DIR "${PROJECT_SOURCE_DIR}/../shared" CACHE PATH
     "Folder with data/ct and data/roberta for the tests that need real input; may be absent")
@@ -76,7 +76,7 @@ function(triphase_add_test name)
     "OMPI_MCA_btl_vader_single_copy_mechanism=none" "OMPI_MCA_hwloc_base_binding_policy=none")
   get_filename_component(room "${CMAKE_CURRENT_SOURCE_DIR}" NAME)
   set(is_sanitizer_test OFF)
-  if(NOT arg_NP AND room MATCHES "^(base|data|models)$")
+  if(NOT arg_NP AND room MATCHES "^(base|data|models|fuzz)$")
     set(is_sanitizer_test ON)
   endif()
   if(TRIPHASE_SANITIZE)

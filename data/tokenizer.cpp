@@ -2,8 +2,7 @@
 #include "data/tokenizer.hpp"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <set>
+#include <array>
 #include <unordered_map>
 
 #include "base/error.hpp"
@@ -11,49 +10,13 @@
 #include "base/hash.hpp"
 #include "data/byte_level.hpp"
 #include "data/utf8.hpp"
+#include "data/vocabulary.hpp"
 #include "data/word_encoder.hpp"
 
 namespace triphase::data {
 namespace {
 
 using Id = std::int32_t;
-constexpr std::int64_t kMaxFileBytes = std::int64_t{64} << 20;
-constexpr Id kMaxId = 1 << 24;
-
-/// {"token": id, ...}, ids and tokens unique.
-std::unordered_map<std::string, Id> parse_vocabulary(const std::string& text,
-                                                     const std::string& path) {
-  std::set<std::string> keys;
-  const auto check = [&](int depth, nlohmann::json::parse_event_t event,
-                         const nlohmann::json& parsed) {
-    using Event = nlohmann::json::parse_event_t;
-    const bool opens = event == Event::object_start || event == Event::array_start;
-    TRIPHASE_CHECK(DataError, !opens || depth == 0, "'", path,
-                   "' is nested, expected one flat object.");
-    TRIPHASE_CHECK(DataError, event != Event::key || keys.insert(parsed.get<std::string>()).second,
-                   "'", path, "' has the token ", parsed.dump(), " twice. Fetch the file again.");
-    return true;
-  };
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(text, check);
-  } catch (const nlohmann::json::exception& error) {
-    throw DataError(str("'", path, "' is not JSON: ", error.what(), ". Fetch the file again."));
-  }
-  TRIPHASE_CHECK(DataError, json.is_object(), "'", path, "' is not an object of token: id.");
-  std::unordered_map<std::string, Id> ids;
-  std::set<Id> seen;
-  for (const auto& [token, value] : json.items()) {
-    TRIPHASE_CHECK(DataError, value.is_number_unsigned() && value.get<std::uint64_t>() <= kMaxId,
-                   "'", path, "' gives the token '", token, "' the id ", value.dump(),
-                   ", expected a whole number from 0 to ", kMaxId, ".");
-    const auto id = value.get<Id>();
-    TRIPHASE_CHECK(DataError, seen.insert(id).second, "'", path, "' gives the id ", id,
-                   " twice (the second time to '", token, "').");
-    ids.emplace(token, id);
-  }
-  return ids;
-}
 
 /// The bytes that a token stands for; characters that stand for none are left out.
 std::string bytes_of(const std::string& token) {
@@ -77,57 +40,55 @@ std::string bytes_of(const std::string& token) {
 
 struct Tokenizer::State {
   std::string folder;
-  std::unordered_map<std::string, Id> ids;
-  std::unordered_map<Id, std::string> tokens;
+  TokenIds ids;
+  std::vector<const std::string*> tokens;  ///< by id; the keys of ids
   WordEncoder words;
-  Id bos = 0, pad = 0, eos = 0, largest = 0;
+  Id bos = 0, pad = 0, eos = 0;
   std::string hash;
 
-  [[nodiscard]] Id require(const std::string& token, const std::string& why) const;
-  void read_merges(const std::string& text, const std::string& path);
+  [[nodiscard]] Id require(std::string_view token, const std::string& why) const;
+  void add_merges(std::string_view text, const std::string& path);
 };
 
-Id Tokenizer::State::require(const std::string& token, const std::string& why) const {
-  const auto found = ids.find(token);
-  TRIPHASE_CHECK(DataError, found != ids.end(), "'", folder, "/vocab.json' has no token '", token,
-                 "' (", why, "). Use the vocabulary that the model was trained with.");
+Id Tokenizer::State::require(std::string_view token, const std::string& why) const {
+  const auto found = ids.find(std::string(token));
+  TRIPHASE_CHECK(DataError, found != ids.end(), "'", folder, "/vocab.json' has no token '",
+                 shown_token(token), "' (", why,
+                 "). Use the vocabulary that the model was trained with.");
   return found->second;
 }
 
-void Tokenizer::State::read_merges(const std::string& text, const std::string& path) {
-  std::int64_t line_number = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string line = text.substr(at, end - at);
-    at = end + 1;
-    ++line_number;
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.empty() || (line_number == 1 && line.starts_with("#version"))) continue;
-    const std::size_t space = line.find(' ');
-    TRIPHASE_CHECK(
-        DataError, space != std::string::npos && line.find(' ', space + 1) == std::string::npos,
-        "'", path, "' line ", line_number, " is no pair of tokens with one space between.");
-    const std::string left = line.substr(0, space), right = line.substr(space + 1);
-    const std::string why = str("it is in merges.txt line ", line_number);
-    words.add_merge(require(left, why), require(right, why), require(left + right, why));
+void Tokenizer::State::add_merges(std::string_view text, const std::string& path) {
+  std::vector<bool> is_made(tokens.size(), false);
+  for (const MergeLine& merge : parse_merges(text, path)) {
+    const std::string why = str("it is in merges.txt line ", merge.number);
+    const std::string joined = std::string(merge.left) + std::string(merge.right);
+    const Id made = require(joined, why);
+    words.add_merge(require(merge.left, why), require(merge.right, why), made);
+    is_made[static_cast<std::size_t>(made)] = true;
   }
+  // A file that was cut between two lines looks whole otherwise.
+  for (std::size_t id = 0; id < tokens.size(); ++id)
+    TRIPHASE_CHECK(DataError, is_made[id] || is_made_without_merge(*tokens[id]), "'", path,
+                   "' makes no token '", shown_token(*tokens[id]),
+                   "', which vocab.json has: it is cut short, or belongs to another vocabulary. "
+                   "Fetch both files again.");
 }
 
 Tokenizer::Tokenizer(const std::filesystem::path& folder) : state_(std::make_unique<State>()) {
   State& state = *state_;
   state.folder = folder.string();
-  const std::string vocabulary = read_file(folder / "vocab.json", kMaxFileBytes);
-  const std::string merges = read_file(folder / "merges.txt", kMaxFileBytes);
+  std::string vocabulary = read_file(folder / "vocab.json", kMaxTokenizerFileBytes);
+  const std::string merges = read_file(folder / "merges.txt", kMaxTokenizerFileBytes);
   StreamingHash hash;
   hash.update(vocabulary);
   hash.update(std::string_view("\0", 1));
   hash.update(merges);
   state.hash = hex64(hash.digest());
   state.ids = parse_vocabulary(vocabulary, (folder / "vocab.json").string());
-  for (const auto& [token, id] : state.ids) {
-    state.tokens.emplace(id, token);
-    state.largest = std::max(state.largest, id);
-  }
+  std::string().swap(vocabulary);  // its memory is needed no longer
+  state.tokens.resize(state.ids.size());
+  for (const auto& [token, id] : state.ids) state.tokens[static_cast<std::size_t>(id)] = &token;
   state.bos = state.require("<s>", "it begins every text");
   state.pad = state.require("<pad>", "it fills up short texts");
   state.eos = state.require("</s>", "it ends every text");
@@ -135,7 +96,7 @@ Tokenizer::Tokenizer(const std::filesystem::path& folder) : state_(std::make_uni
   for (std::size_t byte = 0; byte < 256; ++byte)
     byte_ids[byte] = state.require(byte_characters()[byte], "every byte needs a token");
   state.words.set_byte_ids(byte_ids);
-  state.read_merges(merges, (folder / "merges.txt").string());
+  state.add_merges(merges, (folder / "merges.txt").string());
   for (const auto& [token, id] : state.ids) state.words.remember(bytes_of(token));
 }
 
@@ -163,19 +124,17 @@ std::vector<std::int64_t> Tokenizer::encode(std::string_view text, std::int64_t 
 }
 
 std::string Tokenizer::decode(const std::vector<std::int64_t>& ids) const {
-  static const std::set<std::string> kSpecial{"<s>", "<pad>", "</s>", "<unk>", "<mask>"};
   std::string text;
   for (const std::int64_t id : ids) {
-    const auto found =
-        id < 0 || id > kMaxId ? state_->tokens.end() : state_->tokens.find(static_cast<Id>(id));
-    TRIPHASE_CHECK(DataError, found != state_->tokens.end(), "there is no token with the id ", id,
-                   " in '", state_->folder, "'.");
-    if (!kSpecial.contains(found->second)) text += bytes_of(found->second);
+    TRIPHASE_CHECK(DataError, id >= 0 && id < vocabulary_size(), "there is no token with the id ",
+                   id, " in '", state_->folder, "'.");
+    const std::string& token = *state_->tokens[static_cast<std::size_t>(id)];
+    if (!is_special(token)) text += bytes_of(token);
   }
   return text;
 }
 
-std::int64_t Tokenizer::vocabulary_size() const { return state_->largest + 1; }
+std::int64_t Tokenizer::vocabulary_size() const { return std::ssize(state_->tokens); }
 std::int64_t Tokenizer::bos_id() const { return state_->bos; }
 std::int64_t Tokenizer::pad_id() const { return state_->pad; }
 std::int64_t Tokenizer::eos_id() const { return state_->eos; }

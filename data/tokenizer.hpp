@@ -16,7 +16,8 @@ namespace triphase::data {
 /// Source: GPT-2's encoder.py (byte table, pre-tokenisation pattern), huggingface tokenizers (behaviour).
 class Tokenizer {
  public:
-  /// Reads vocab.json and merges.txt from a folder.
+  /// Reads vocab.json and merges.txt from a folder. Both are checked against one another: every token
+  /// but bytes, specials and the like must come out of a merge, so that a file cut short is noticed.
   /// @throws DataError (66) when a file is missing, (65) when malformed or a special token is absent
   explicit Tokenizer(const std::filesystem::path& folder);
   ~Tokenizer();
@@ -31,7 +32,7 @@ class Tokenizer {
   /// The text of ids, special tokens left out.
   [[nodiscard]] std::string decode(const std::vector<std::int64_t>& ids) const;
 
-  [[nodiscard]] std::int64_t vocabulary_size() const;  ///< largest id + 1
+  [[nodiscard]] std::int64_t vocabulary_size() const;  ///< tokens, and largest id + 1
   [[nodiscard]] std::int64_t bos_id() const;
   [[nodiscard]] std::int64_t pad_id() const;
   [[nodiscard]] std::int64_t eos_id() const;

@@ -2,11 +2,11 @@
 #include "dist/runtime.hpp"
 
 #include "dist/host_group.hpp"
+#include "dist/node_group.hpp"
 #include "dist/launcher.hpp"
 #include "dist/mpi_try.hpp"
 #include "dist/process_group_mpi.hpp"
 
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -25,11 +25,6 @@ struct Runtime::State {
 };
 
 namespace {
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
-}
 
 /// Starts MPI when it is not running. @return whether it did
 bool start_mpi() {

@@ -15,7 +15,7 @@ namespace triphase::launch {
 namespace {
 
 /// Preprocessing and tokenizer from --preset, --config and --set, over the manifest's own tokenizer folder.
-data::CacheBuildOptions build_options(const Arguments& arguments) {
+data::CacheBuildOptions build_options(const Arguments& arguments, dist::Runtime& runtime) {
   data::CacheBuildOptions options;
   options.manifest = arguments.text("manifest");
   options.out_dir = arguments.text("out");
@@ -27,6 +27,7 @@ data::CacheBuildOptions build_options(const Arguments& arguments) {
   // Read as a whole, with and without a run file: what is set for the runs does no harm here, and
   // what nothing reads is refused.
   const trainer::RunConfig config = trainer::load_run_config(sources);
+  runtime.set_timeout(config.distributed.timeout_seconds);
   options.preprocess = config.preprocess.value_or(data::preprocess_preset("merlin"));
   options.max_text_tokens = config.model.max_text_tokens;
   options.text_preparation = config.model.text_preparation;
@@ -60,7 +61,7 @@ ExitCode build(const data::CacheBuildOptions& options, bool progress_shown, dist
 }
 
 Action prepare_build(const Arguments& arguments, dist::Runtime& runtime) {
-  const data::CacheBuildOptions options = build_options(arguments);
+  const data::CacheBuildOptions options = build_options(arguments, runtime);
   const bool progress_shown = shows_progress(arguments, runtime);
   return [options, progress_shown, &runtime] { return build(options, progress_shown, runtime); };
 }

@@ -2,12 +2,12 @@
 #include "models/weights.hpp"
 
 #include "base/error.hpp"
+#include "base/text_pattern.hpp"
 #include "models/module_paths.hpp"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <regex>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -51,25 +51,26 @@ std::string stripped(std::string name, const std::vector<std::string>& prefixes)
   return name;
 }
 
-/// "3 missing ('a', 'b', 'c')"; at most eight names.
+/// "3 missing ('a', 'b', 'c')": every name, so that nothing is hidden. A file may have 32,768 of them,
+/// of 4 KiB each; Merlin has 1,133.
 std::string listed(const char* what, const std::vector<std::string>& names) {
+  constexpr std::size_t kMostBytes = std::size_t{256} << 10;
   if (names.empty()) return "";
   std::string text = str("; ", names.size(), " ", what, " (");
-  for (std::size_t i = 0; i < std::min<std::size_t>(names.size(), 8); ++i)
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (text.size() + names[i].size() > kMostBytes)
+      return text + str(", and ", names.size() - i, " more: see triphase weights show)");
     text += (i == 0 ? "'" : ", '") + names[i] + "'";
-  return text + (names.size() > 8 ? ", ...)" : ")");
+  }
+  return text + ")";
 }
 
-std::vector<std::regex> compiled(const std::vector<std::string>& expressions) {
-  std::vector<std::regex> result;
+std::vector<TextPattern> compiled(const std::vector<std::string>& expressions) {
+  std::vector<TextPattern> result;
   for (const std::string& expression : expressions) {
     TRIPHASE_CHECK(ConfigError, !expression.empty(),
                    "an expression over tensor names is empty: it would fit all");
-    try {
-      result.emplace_back(expression);
-    } catch (const std::regex_error& error) {
-      throw ConfigError(str("'", expression, "' is no regular expression: ", error.what()));
-    }
+    result.emplace_back(expression, PatternOrigin::kGiven);
   }
   return result;
 }
@@ -107,7 +108,7 @@ void compare(const std::string& name, const at::Tensor& wanted, const at::Tensor
 
 /// What a file has for each wanted name. Nothing is copied.
 FittedWeights fitted(const NamedTensors& wanted, const TensorMap& found,
-                     const std::vector<std::regex>& optional, const std::string& source) {
+                     const std::vector<TextPattern>& optional, const std::string& source) {
   Differences differences;
   FittedWeights result;
   std::unordered_set<std::string> known;
@@ -121,7 +122,7 @@ FittedWeights fitted(const NamedTensors& wanted, const TensorMap& found,
     }
     const bool may_miss =
         std::any_of(optional.begin(), optional.end(),
-                    [&name = name](const auto& e) { return std::regex_search(name, e); });
+                    [&name = name](const auto& e) { return e.is_found_in(name); });
     (may_miss ? result.missing : differences.missing).push_back(name);
   }
   for (const auto& [name, tensor] : found)
@@ -200,7 +201,7 @@ void check_expressions(const std::vector<std::string>& expressions) {
 
 FittedWeights fit_weights(TwoTower& model, const NamedTensors& tensors, const std::string& source,
                           const LoadOptions& options) {
-  const std::vector<std::regex> optional = compiled(options.allow_missing);
+  const std::vector<TextPattern> optional = compiled(options.allow_missing);
   const TensorMap found = by_name(tensors, options.strip_prefixes, source);
   return fitted(wanted_of(model, found), found, optional, source);
 }

@@ -13,7 +13,8 @@
 namespace triphase::models {
 namespace {
 
-constexpr std::int64_t kMaxBytes = 16 << 20;
+/// A folder that names every module of Merlin takes 0.1 MB; a value in memory is up to 48 times its text.
+constexpr std::int64_t kMaxBytes = 1 << 20;
 constexpr std::int64_t kMaxRank = 65536;
 /// Of regular expressions in one pattern object; names are not counted.
 constexpr std::ptrdiff_t kMaxExpressions = 1000;

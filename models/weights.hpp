@@ -66,7 +66,8 @@ void load_adapter_state(TwoTower& model, const NamedTensors& tensors, const std:
 struct LoadOptions {
   std::vector<std::string> strip_prefixes{
       "model.", "module."};                ///< off the front of a file's names, where they stand
-  std::vector<std::string> allow_missing;  ///< regular expressions over the model's names
+  /// regular expressions searched in the model's names (TextPattern, with its limits)
+  std::vector<std::string> allow_missing;
 };
 
 /// The same tensors under their names without the prefixes, however often these stand in front.
@@ -75,7 +76,7 @@ struct LoadOptions {
                                             const std::vector<std::string>& prefixes,
                                             const std::string& source);
 
-/// @throws ConfigError naming the first that is empty or no regular expression
+/// @throws ConfigError naming the first that is empty, no regular expression or too long a one
 void check_expressions(const std::vector<std::string>& expressions);
 
 /// A file's tensors under the model's names and in its order, after its names and shapes were
@@ -86,7 +87,7 @@ struct FittedWeights {
       missing;  ///< what the model has, the file has not, and allow_missing lets pass
 };
 /// Names in the model and not in the file (or the other way round, or of another shape) are an
-/// error that lists them, but for those that fit an `allow_missing` expression. @throws
+/// error that lists them all, but for those that fit an `allow_missing` expression. @throws
 /// CheckpointError, ConfigError
 [[nodiscard]] FittedWeights fit_weights(TwoTower& model, const NamedTensors& tensors,
                                         const std::string& source, const LoadOptions& options = {});

@@ -58,12 +58,6 @@ models::GatherRows gather_rows(dist::ProcessGroup& group) {
   };
 }
 
-models::TwoTower make_model(const RunConfig& config) {
-  models::TwoTower model(models::model_preset(config.model.preset));
-  set_execution(model, config.model.batch_norm, config.precision.recompute);
-  return model;
-}
-
 models::TwoTower build_base(const RunConfig& config, int depth) {
   TRIPHASE_CHECK(CheckpointError, depth < kDeepestBase, "model.weights '", config.model.weights,
                  "': its checkpoint rests on another one, and so on for ", kDeepestBase,
@@ -71,7 +65,7 @@ models::TwoTower build_base(const RunConfig& config, int depth) {
   const std::optional<fs::path> checkpoint =
       config.model.weights == "random" ? std::nullopt : resolve_checkpoint(config.model.weights);
   if (!checkpoint) {
-    models::TwoTower model = make_model(config);
+    models::TwoTower model = make_bare_model(config);
     models::LoadOptions options;
     options.allow_missing = config.model.allow_missing;
     models::load_weights(model, config.model.weights, static_cast<std::uint64_t>(config.run.seed),
@@ -80,7 +74,7 @@ models::TwoTower build_base(const RunConfig& config, int depth) {
   }
   const RunConfig trained = checkpoint_config(*checkpoint);
   if (trained.adapt.method == "full") {
-    models::TwoTower model = make_model(config);
+    models::TwoTower model = make_bare_model(config);
     read_checkpoint(*checkpoint, model, nullptr, nullptr);
     return model;
   }
@@ -95,6 +89,12 @@ models::TwoTower build_base(const RunConfig& config, int depth) {
 }
 
 }  // namespace
+
+models::TwoTower make_bare_model(const RunConfig& config) {
+  models::TwoTower model(models::model_preset(config.model.preset));
+  set_execution(model, config.model.batch_norm, config.precision.recompute);
+  return model;
+}
 
 models::TwoTower build_base_model(const RunConfig& config) { return build_base(config, 0); }
 

@@ -18,6 +18,9 @@ namespace triphase::trainer {
 /// @throws ConfigError, CheckpointError (66 when it is not there). Purely local.
 [[nodiscard]] models::TwoTower build_base_model(const RunConfig& config);
 
+/// The network of config.model without weights of its own: what build_base_model() fills.
+[[nodiscard]] models::TwoTower make_bare_model(const RunConfig& config);
+
 /// Sets the words of model.batch_norm and precision.recompute on both towers.
 /// @param group the ranks whose batches a "sync" BatchNorm joins; it must outlive the last training
 ///              pass. Without one such a model can be evaluated and not trained.

@@ -93,6 +93,32 @@ TEST(Json, KeyThatStandsTwiceInOneObjectIsRefused) {
   EXPECT_NO_THROW(static_cast<void>(read_json(folder / "a.json")));
 }
 
+TEST(Json, ANumberBeyondDoubleIsRefused) {
+  for (const char* text : {"1e999", "[-1e999]", "{\"a\": 1e400}"})
+    expect_refused(text, {"a.json", "overflow"});
+}
+
+TEST(Json, AnObjectOfTooManyKeysIsRefusedAndTheLastAllowedIsRead) {
+  const auto object_of = [](int keys) {
+    std::string text = "{";
+    for (int i = 0; i < keys; ++i) text += str(i == 0 ? "\"" : ",\"", i, "\":1");
+    return text + "}";
+  };
+  expect_refused(object_of(16'385), {"a.json", "16384 keys"});
+  const TemporaryFolder folder;
+  test::write_text(folder / "a.json", object_of(16'384));
+  EXPECT_EQ(read_json(folder / "a.json").size(), 16'384U);
+}
+
+TEST(Json, AListOfManyObjectsIsReadInTimeThatGrowsWithItsLength) {
+  // Looking through the list again after each object would take hours here.
+  std::string text = "[{}";
+  for (int i = 1; i < 1'000'000; ++i) text += ",{}";
+  const TemporaryFolder folder;
+  test::write_text(folder / "a.json", text + "]");
+  EXPECT_EQ(read_json(folder / "a.json").size(), 1'000'000U);
+}
+
 TEST(Json, FileAboveTheLimitIsRefusedBeforeItIsRead) {
   expect_refused("[1,2,3,4]", {"a.json", "at most 8"}, 8);
   const TemporaryFolder folder;

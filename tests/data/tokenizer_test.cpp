@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/tokenizer.hpp"
 
+#include <algorithm>
 #include <set>
 #include <thread>
 
@@ -157,6 +158,47 @@ TEST(Tokenizer, RefusesFilesItCannotTrust) {
   expect_refused(folder, {"zzqq", "merges.txt line 3"});
 }
 
+TEST(Tokenizer, RefusesIdsWithAGapAndMergesThatDoNotMakeTheVocabulary) {
+  const test::TemporaryFolder folder;
+  write_vocabulary(folder, "\"<unk>\":3", "\"<unk>\": 900");
+  expect_refused(folder, {"no token the id 3", "no gap"});
+  write_vocabulary(folder, "<pad>", "<pad>");
+  const std::string merges = test::read_text(folder / "merges.txt");
+  // Every number of whole lines but all of them.
+  for (std::size_t end = merges.find('\n'); end + 1 < merges.size();
+       end = merges.find('\n', end + 1)) {
+    test::write_text(folder / "merges.txt", merges.substr(0, end + 1));
+    expect_refused(folder, {"makes no token", "cut short"});
+  }
+}
+
+TEST(Tokenizer, TokensWithoutAMergeAreThoseOfOtherTokenizersAlone) {
+  const test::TemporaryFolder folder;
+  for (const std::string token : {"madeupword0007", "<|endoftext|>", "[CLS]"}) {
+    write_vocabulary(folder, "{", "{\"" + token + "\":300,");
+    const Tokenizer tokenizer(folder.path());
+    EXPECT_EQ(tokenizer.vocabulary_size(), 301) << token;
+  }
+  write_vocabulary(folder, "{", "{\"liver\":300,");
+  expect_refused(folder, {"makes no token 'liver'"});
+}
+
+TEST(Tokenizer, FilesBeyondTheLimitsAreRefused) {
+  const test::TemporaryFolder folder;
+  write_vocabulary(folder, "<pad>", "<pad>");
+  std::string many = "{\"0\":0";
+  for (int i = 1; i <= 1 << 17; ++i) many += str(",\"", i, "\":", i);
+  test::write_text(folder / "vocab.json", many + "}");
+  expect_refused(folder, {"131072"});
+  test::write_text(folder / "vocab.json", std::string((8 << 20) + 1, ' '));
+  expect_refused(folder, {"vocab.json", "at most 8388608"});
+  write_vocabulary(folder, "<pad>", "<pad>");
+  std::string lines = test::read_text(folder / "merges.txt");
+  for (int i = 0; i <= 1 << 18; ++i) lines += "a t\n";
+  test::write_text(folder / "merges.txt", lines);
+  expect_refused(folder, {"merges.txt", "more than 262144 merges"});
+}
+
 TEST(Tokenizer, RefusesTextThatIsNotUtf8AndIdsItDoesNotKnow) {
   const Tokenizer tokenizer(small_folder());
   for (const std::string bad : {"\xff", "liver \xc3", "\xed\xa0\x80", "\xc0\xaf"}) {
@@ -204,6 +246,17 @@ TEST(TrainTokenizer, ThePairSeenMostOftenIsJoinedFirst) {
   train_tokenizer({"ab ab ab cd cd", "cd ef"}, 262, folder.path());
   // "a b" and "c d" stand three times each; text order decides.
   EXPECT_EQ(test::read_text(folder / "merges.txt"), "#version: 0.2\na b\nc d\n");
+}
+
+TEST(TrainTokenizer, TextNeverTeachesASpecial) {  // words hold letters or signs, not both
+  const test::TemporaryFolder folder;
+  const std::string text = "</s><s> <mask> </s><s> <mask> </s><s> <mask>";
+  train_tokenizer({text, text}, 300, folder.path());
+  const Tokenizer tokenizer(folder.path());
+  const auto ids = tokenizer.encode(text, 99);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), tokenizer.eos_id()), 1);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), tokenizer.bos_id()), 1);
+  EXPECT_EQ(tokenizer.decode(ids), text);
 }
 
 TEST(TrainTokenizer, StopsWhereNoPairRepeats) {

@@ -95,6 +95,16 @@ TEST(Study, KeepsToTheTimeoutBackendAndEnvironmentOfItsRuns) {
   expect_outcome(triphase_with("TRIPHASE__distributed__timeout_seconds=0.001", study, 2), 78, {});
 }
 
+TEST(CacheBuild, KeepsToTheTimeoutOfItsConfiguration) {
+  const TemporaryFolder folder;
+  const std::string build =
+      "cache build --quiet --preset phantom --set 'preprocess.volume_shape=[28,20,16]' --manifest " +
+      tiny_cohort().manifest().string() + " --out " + (folder / "cache").string();
+  // A volume takes the other rank longer than half a millisecond.
+  expect_outcome(triphase(build + " --set distributed.timeout_seconds=0.0005", 2), 78, {});
+  expect_outcome(triphase(build, 2), 0, {});
+}
+
 TEST(Bench, EachRankKeepsToItsShareOfTheCores) {
   const TemporaryFolder folder;
   const fs::path out = folder / "step.json";

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/files/torch_pickle.hpp"
 
-#include "base/random.hpp"
-#include "tests/models/models_test_support.hpp"
-#include "tests/models/torch_file_builder.hpp"
-
 #include <gtest/gtest.h>
 
 #include <deque>
+
+#include "base/random.hpp"
+#include "tests/models/models_test_support.hpp"
+#include "tests/models/torch_file_builder.hpp"
 
 namespace triphase::models {
 namespace {
@@ -220,26 +220,15 @@ TEST(TorchPickle, TensorsThatCannotBeAreRefused) {
   const auto with_id = [](const std::string& tuple) { return body("}(" + tuple + "Qu."); };
   expect_refused(with_id("N"), {"no storage"});
   expect_refused(with_id("(NNNNNt"), {"no storage"});
-  expect_refused(with_id(Pickle()
-                             .op("(")
-                             .text("module")
-                             .global("torch", "FloatStorage")
-                             .text("0")
-                             .text("cpu")
-                             .integer(1)
-                             .op("t")
-                             .bytes.substr(2)),
-                 {"no storage"});
-  expect_refused(with_id(Pickle()
-                             .op("(")
-                             .text("storage")
-                             .global("collections", "OrderedDict")
-                             .text("0")
-                             .text("cpu")
-                             .integer(1)
-                             .op("t")
-                             .bytes.substr(2)),
-                 {"no storage"});
+  const std::vector<std::vector<std::string>> ids{
+      {"module", "torch", "FloatStorage"},
+      {"storage", "collections", "OrderedDict"},
+      {"storage", "torch._utils", "_rebuild_tensor_v2"}};
+  for (const auto& id : ids) {
+    Pickle tuple;
+    tuple.op("(").text(id[0]).global(id[1], id[2]).text("0").text("cpu").integer(1).op("t");
+    expect_refused(with_id(tuple.bytes.substr(2)), {"no storage"});
+  }
   expect_refused(Pickle().global("torch._utils", "_rebuild_tensor_v2").op("(NNNNNNtR.").bytes,
                  {"other arguments"});
   expect_refused(Pickle().global("torch._utils", "_rebuild_tensor_v2").op(")R.").bytes,

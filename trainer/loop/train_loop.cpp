@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/loop/train_loop.hpp"
 
-#include <unistd.h>
-
-#include <array>
 #include <chrono>
 #include <cmath>
 
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "data/epoch_plan.hpp"
+#include "dist/node_group.hpp"
 #include "dist/runtime.hpp"
 #include "trainer/build_model.hpp"
 #include "trainer/optim/schedule.hpp"
+#include "trainer/shared_weights.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -23,14 +22,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) return "unknown";
-  return name.data();
-}
-
 std::vector<std::string> all_hosts(dist::ProcessGroup& group) {
-  const std::string here = host_name();
+  const std::string here = dist::host_name();
   std::vector<std::string> hosts;
   for (int rank = 0; rank < group.num_ranks(); ++rank)
     hosts.push_back(dist::broadcast_text(group, here, rank));
@@ -98,7 +91,11 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
                    "checkpoint.keep_best is 'validation_auc', and no finding has both prompts and "
                    "a label column. "
                    "Set it to 'validation_loss'.");
-    model_ = build_trainable_model(config_);
+  });
+  const auto node = dist::make_node_group(group_);
+  models::TwoTower base = build_base_model_on_nodes(config_, group_, *node);
+  dist::agree_on(group_, [&] {
+    model_ = make_trainable(config_, std::move(base));
     optimizer_ =
         std::make_unique<Optimizer>(models::trainable_parameters(model_.model), config_.optimizer);
   });

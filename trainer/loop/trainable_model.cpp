@@ -3,13 +3,19 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "trainer/build_model.hpp"
 
 namespace triphase::trainer {
 
 TrainableModel build_trainable_model(const RunConfig& config) {
+  return make_trainable(config, build_base_model(config));
+}
+
+TrainableModel make_trainable(const RunConfig& config, models::TwoTower base) {
   TrainableModel built;
-  built.model = build_base_model(config);
+  built.model = std::move(base);
   built.plan = models::plan_adapters(built.model, config.adapt);
   models::apply_adapters(built.model, built.plan, static_cast<std::uint64_t>(config.run.seed));
   apply_precision(built.model, config);

@@ -16,5 +16,7 @@ struct TrainableModel {
 /// in config.precision and training mode. Its tensors are not replaced afterwards. Purely local.
 /// @throws ConfigError, CheckpointError
 [[nodiscard]] TrainableModel build_trainable_model(const RunConfig& config);
+/// Likewise of a base model that is there already.
+[[nodiscard]] TrainableModel make_trainable(const RunConfig& config, models::TwoTower base);
 
 }  // namespace triphase::trainer

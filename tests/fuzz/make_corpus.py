@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes corpus/<target>/: the files that the fuzz targets begin with and that every test run replays.
+
+"ok-..." must be read, "bad-..." must be refused with exit code 65; "cut-..." and what a fuzzer found may end either way.
+Deterministic, standard library alone. Valid files that other programs wrote come from tests/golden/.
+"""
+
+import io
+import json
+import random
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+GOLDEN = HERE.parent / "golden"
+CUTS = (0.1, 0.5, 0.9)  # of one valid file of each format
+HUGE = 10**18
+
+
+# --- safetensors -------------------------------------------------------------------------------------------------
+
+def safetensors(header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else (header if isinstance(header, str) else json.dumps(header)).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(shape, begin, end, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def one(body, data=bytes(8)):
+    return safetensors("{" + body + "}", data)
+
+
+def safetensors_files():
+    fine = '"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+    two = {"a": entry([2], 0, 8), "b": entry([2], 8, 16)}
+    widths = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+    every, at = {}, 0
+    for dtype, width in widths.items():
+        every[dtype.lower()] = entry([3], at, at + 3 * width, dtype)
+        at += 3 * width
+    deep = "[" * 3_000
+    return {
+        "ok-two": safetensors(two, bytes(range(16))),
+        "ok-every-dtype": safetensors(every, bytes(at)),
+        "ok-metadata": safetensors({"__metadata__": {"format": "pt", "note": "ä"}, **two}, bytes(16)),
+        "ok-no-tensors": safetensors("{}"),
+        "ok-scalar": safetensors({"count": entry([], 0, 8, "I64")}, bytes(8)),
+        "ok-empty-tensor": safetensors({"none": entry([0, 3], 0, 0), **two}, bytes(16)),
+        "ok-spaces-after-header": safetensors("{" + fine + "}     ", bytes(8)),
+        "ok-other-order": safetensors({"b": entry([2], 8, 16), "a": entry([2], 0, 8)}, bytes(16)),
+        "bad-overlap": safetensors({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, bytes(12)),
+        "bad-same-place": safetensors({"a": entry([2], 0, 8), "b": entry([2], 0, 8)}, bytes(8)),
+        "bad-gap": safetensors({"a": entry([2], 0, 8), "b": entry([2], 12, 20)}, bytes(20)),
+        "bad-beyond-file": safetensors({"a": entry([100], 0, 400)}, bytes(8)),
+        "bad-offsets-reversed": safetensors({"a": entry([2], 8, 0)}, bytes(8)),
+        "bad-offsets-63-bits": safetensors({"a": entry([2], 2**63 - 8, 2**63 - 1)}, bytes(8)),
+        "bad-offsets-64-bits": safetensors({"a": entry([2], 2**64 - 8, 2**64)}, bytes(8)),
+        "bad-offset-negative": safetensors({"a": entry([2], -8, 8)}, bytes(8)),
+        "bad-1e18-elements": safetensors({"a": entry([HUGE], 0, 8)}, bytes(8)),
+        "bad-1e18-elements-claimed": safetensors({"a": entry([HUGE], 0, 4 * HUGE)}, bytes(8)),
+        "bad-shape-overflows-to-two": safetensors({"a": entry([2**62, 8], 0, 0)}),
+        "bad-shape-overflows": safetensors({"a": entry([2**32, 2**32, 2], 0, 8)}, bytes(8)),
+        "bad-17-dimensions": safetensors({"a": entry([1] * 17, 0, 4)}, bytes(4)),
+        "bad-header-2-to-64": safetensors("{}", length=2**64 - 1),
+        "bad-header-1e18": safetensors("{}", length=HUGE),
+        "bad-header-cut": safetensors("{" + fine + "}", length=500),
+        "bad-header-empty": safetensors("", length=0),
+        "bad-name-twice": one(fine + "," + fine),
+        "bad-field-twice": one('"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}'),
+        "bad-metadata-twice": one('"__metadata__":{},"__metadata__":{},' + fine),
+        "bad-metadata-number": one('"__metadata__":{"a":1},' + fine),
+        "bad-deep-list": safetensors('{"a":' + deep + "]" * 3_000 + "}"),
+        "bad-deep-open": safetensors('{"a":' + '{"a":' * 1_000),
+        "bad-deep-shape": one('"a":{"dtype":"F32","shape":' + "[" * 3_000 + "2" + "]" * 3_000 + ',"data_offsets":[0,8]}'),
+        "bad-name-no-utf8": safetensors(b'{"\xff":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', bytes(8)),
+        "bad-name-empty": one('"":' + fine[4:]),
+        "bad-name-5000-bytes": one('"' + "n" * 5_000 + '":' + fine[4:]),
+        "bad-dtype-unknown": safetensors({"a": entry([8], 0, 8, "F8_E4M3")}, bytes(8)),
+        "bad-field-unknown": one('"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"run":"rm"}'),
+        "bad-fraction": one('"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}'),
+        "bad-number-overflows": one('"a":{"dtype":"F32","shape":[1e999],"data_offsets":[0,8]}'),
+        "bad-bool-of-2": safetensors({"a": entry([3], 0, 3, "BOOL")}, b"\0\1\2"),
+        "bad-bytes-unclaimed": safetensors({"a": entry([2], 0, 8)}, bytes(9)),
+        "bad-list": safetensors("[]"),
+        "bad-short": b"short",
+        "bad-nothing": b"",
+        "bad-hash": safetensors({"__metadata__": {"triphase.xxh3": "0123456789abcdef"}, **two}, bytes(16)),
+    }
+
+
+# --- torch.save --------------------------------------------------------------------------------------------------
+
+def text(value):
+    raw = value if isinstance(value, bytes) else value.encode()
+    return b"X" + struct.pack("<I", len(raw)) + raw
+
+
+def integer(value):
+    if 0 <= value < 256:
+        return b"K" + struct.pack("<B", value)
+    if -2**31 <= value < 2**31:
+        return b"J" + struct.pack("<i", value)
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def function(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def numbers(values):
+    return b"(" + b"".join(map(integer, values)) + b"t"
+
+
+def tensor(key="0", elements=2, offset=0, sizes=(2,), strides=(1,), kind="FloatStorage"):
+    storage = b"(" + text("storage") + function("torch", kind) + text(key) + text("cpu") + integer(elements) + b"tQ"
+    return (function("torch._utils", "_rebuild_tensor_v2") + b"(" + storage + integer(offset) + numbers(sizes) +
+            numbers(strides) + b"\x89" + function("collections", "OrderedDict") + b")RtR")
+
+
+def body(opcodes):
+    return b"\x80\x02" + opcodes
+
+
+def dict_of(*items):
+    """An OrderedDict of (name, opcodes that push the value)."""
+    return body(function("collections", "OrderedDict") + b")R(" + b"".join(text(n) + v for n, v in items) + b"u.")
+
+
+def call(module, name, *arguments):
+    """What pickle runs when it reads an object whose __reduce__ returns this call."""
+    return body(function(module, name) + b"(" + b"".join(arguments) + b"tR.")
+
+
+def stored(*members, flags=0):
+    """A zip archive of (name, bytes), stored."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in members:
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return out.getvalue()
+
+
+def torch_file(pickle, *storages, order=b"little"):
+    members = [("m/data.pkl", pickle), ("m/byteorder", order)]
+    members += [(f"m/data/{i}", storage) for i, storage in enumerate(storages)]
+    return stored(*members, ("m/version", b"3\n"))
+
+
+def patched(archive, mark, offset, value, which=-1):
+    """The archive with other bytes at an offset from a record's mark: of its first (0) or last (-1) occurrence."""
+    at = (archive.find(mark) if which == 0 else archive.rfind(mark)) + offset
+    return archive[:at] + value + archive[at + len(value):]
+
+
+def zip_by_hand(members, directory):
+    """Records of (name, flags, method, bytes, real size), and a directory of (name, method, size, real size, crc, place)."""
+    out, places = b"", []
+    for name, method, content, size, crc in members:
+        places.append(len(out))
+        out += b"PK\3\4" + struct.pack("<HHHHHIIIHH", 20, 0, method, 0, 0, crc, len(content), size, len(name), 0) + name + content
+    begin = len(out)
+    for name, method, stored_size, size, crc, member in directory:
+        out += b"PK\1\2" + struct.pack("<HHHHHHIIIHHHHHII", 20, 20, 0, method, 0, 0, crc, stored_size, size, len(name), 0, 0, 0, 0, 0,
+                                       places[member]) + name
+    return out + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, len(directory), len(directory), len(out) - begin, begin, 0)
+
+
+def deflate_bomb():
+    zeros = bytes(10 << 20)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    content = packer.compress(zeros) + packer.flush()
+    crc = zlib.crc32(zeros)
+    record = (b"m/data.pkl", 8, content, len(zeros), crc)
+    return zip_by_hand([record], [(b"m/data.pkl", 8, len(content), len(zeros), crc, 0)])
+
+
+def overlapping_bomb():
+    """Many names for the same bytes. Source: D. Fifield, A better zip bomb, WOOT 2019."""
+    content = bytes(4096)
+    crc = zlib.crc32(content)
+    directory = [(b"m/data/%03d" % i, 0, len(content), len(content), crc, 0) for i in range(200)]
+    return zip_by_hand([(b"m/data/000", 0, content, len(content), crc)], directory)
+
+
+def pickles():
+    fine = dict_of(("a", tensor()))
+    system = text("echo harm")
+    files = {
+        "ok-one": fine,
+        "ok-nothing": body(b"}."),
+        "ok-wrapped": dict_of(("state_dict", b"}(" + text("a") + tensor() + b"u"), ("epoch", integer(3))),
+        "ok-parameter": dict_of(("a", function("torch._utils", "_rebuild_parameter") + b"(" + tensor() + b"\x88" +
+                                 function("collections", "OrderedDict") + b")RtR")),
+        "bad-os-system": call("os", "system", system),
+        "bad-posix-system": call("posix", "system", system),
+        "bad-os-system-inside": dict_of(("a", function("os", "system") + b"(" + system + b"tR")),
+        "bad-os-system-as-attributes": body(b"}" + function("posix", "system") + b"(" + system + b"tRb."),
+        "bad-builtins-eval": call("builtins", "eval", text("1")),
+        "bad-builtins-exec-2": call("__builtin__", "exec", text("1")),
+        "bad-builtins-getattr": call("builtins", "getattr", text("a"), text("b")),
+        "bad-subprocess": call("subprocess", "Popen", system),
+        "bad-torch-load": call("torch", "load", text("x.pt")),
+        "bad-torch-storage-from-file": call("torch", "FloatStorage", integer(HUGE)),
+        "bad-rebuild-of-objects": call("torch._utils", "_rebuild_tensor_v2", *[b"N"] * 6),
+        "bad-inst": body(b"(" + system + b"ios\nsystem\n."),
+        "bad-obj": body(b"(" + function("os", "system") + system + b"o."),
+        "bad-newobj": body(function("os", "system") + b"(" + system + b"t\x81."),
+        "bad-stack-global": body(text("os") + text("system") + b"\x93."),
+        "bad-extension": body(b"\x84" + struct.pack("<i", 1) + b"."),
+        "bad-persid": body(b"Pstorage\n."),
+        "bad-protocol-4": b"\x80\x04\x95" + struct.pack("<Q", 5) + b"}.",
+        "bad-string-4-gb": body(b"X" + struct.pack("<I", 2**32 - 1) + b"abc"),
+        "bad-memo-bomb": body(b"Nr" + struct.pack("<I", 2**32 - 1) + b"."),
+        "bad-memo-unknown": body(b"h\x07."),
+        "bad-integer-9-bytes": body(b"\x8a\x09" + b"\1" * 9 + b"."),
+        "bad-tuples-in-tuples": body(b")" + b"\x85" * 3_000),
+        "bad-tuples-doubled": body(b")" + b"".join(b"q\x01h\x01\x86" for _ in range(60)) + b"."),
+        "bad-marks": body(b"(" * 17_000),
+        "bad-dict-in-itself": body(b"}q\0" + text("state_dict") + b"h\0s."),
+        "bad-name-twice": dict_of(("a", tensor()), ("a", tensor())),
+        "bad-name-no-utf8": dict_of((b"\xff", tensor())),
+        "bad-17-dimensions": dict_of(("a", tensor(sizes=[1] * 17, strides=[1] * 17))),
+        "bad-size-negative": dict_of(("a", tensor(sizes=[-2]))),
+        "bad-goes-on": fine + b".",
+        "bad-nothing": b"",
+    }
+    return files
+
+
+def torch_files():
+    two = bytes(8)
+    fine_pickle = dict_of(("a", tensor()))
+    fine = torch_file(fine_pickle, two)
+    files = {f"ok-{name}.pt": (GOLDEN / "torch" / f"{name}.pt").read_bytes()
+             for name in ("ordered_dict", "plain_dict", "parameters", "views", "dtypes", "model_wrapper")}
+    files |= {f"bad-{name}.pt": (GOLDEN / "torch" / f"refused_{name}.pt").read_bytes()
+              for name in ("object", "list", "protocol", "expanded")}
+
+    def tensor_file(**lies):
+        return torch_file(dict_of(("a", tensor(**lies))), two)
+
+    return files | {
+        "ok-zipfile.pt": fine,
+        "bad-os-system.pt": torch_file(call("posix", "system", text("echo harm"))),
+        "bad-os-system-inside.pt": torch_file(dict_of(("a", function("os", "system") + b"(" + text("echo harm") + b"tR"))),
+        "bad-name-absolute.pt": stored(("/etc/cron.d/x", b"x"), ("m/data.pkl", fine_pickle), ("m/data/0", two)),
+        "bad-name-dotdot.pt": stored(("m/data.pkl", fine_pickle), ("m/../../x", b"x"), ("m/data/0", two)),
+        "bad-name-drive.pt": stored(("C:/x", b"x"), ("m/data.pkl", fine_pickle)),
+        "bad-name-backslash.pt": stored(("m\\x", b"x"), ("m/data.pkl", fine_pickle)),
+        "bad-two-folders.pt": stored(("m/data.pkl", fine_pickle), ("n/data/0", two)),
+        "bad-no-pickle.pt": stored(("word/document.xml", b"x")),
+        "bad-member-twice.pt": zip_by_hand([(b"m/data.pkl", 0, fine_pickle, len(fine_pickle), zlib.crc32(fine_pickle))] * 2,
+                                           [(b"m/data.pkl", 0, len(fine_pickle), len(fine_pickle), zlib.crc32(fine_pickle), i) for i in (0, 1)]),
+        "bad-bomb-deflated.pt": deflate_bomb(),
+        "bad-bomb-overlapping.pt": overlapping_bomb(),
+        "bad-size-lie.pt": patched(fine, b"PK\1\2", 24, struct.pack("<I", 2**31), which=0),
+        "bad-size-64-bits.pt": patched(fine, b"PK\1\2", 20, b"\xff" * 8, which=0),
+        "bad-place-lie.pt": patched(fine, b"PK\1\2", 42, struct.pack("<I", 2**32 - 2), which=0),
+        "bad-encrypted.pt": patched(fine, b"PK\1\2", 8, b"\1\0", which=0),
+        "bad-checksum.pt": patched(fine, b"PK\1\2", 16, b"\1\2\3\4", which=0),
+        "bad-comment.pt": patched(fine, b"PK\5\6", 20, b"\7\0"),
+        "bad-many-files.pt": patched(fine, b"PK\5\6", 8, b"\xff\xff\xff\xff"),
+        "bad-directory-lie.pt": patched(fine, b"PK\5\6", 16, struct.pack("<I", 2**32 - 1)),
+        "bad-appended.pt": fine + b"x",
+        "bad-storage-1e18.pt": tensor_file(elements=HUGE),
+        "bad-elements-1e18.pt": tensor_file(sizes=[HUGE]),
+        "bad-elements-1e18-of-one.pt": tensor_file(sizes=[HUGE], strides=[0]),
+        "bad-elements-overflow.pt": tensor_file(sizes=[2**40, 2**40], strides=[2**40, 1]),
+        "bad-offset-beyond.pt": tensor_file(offset=2**62),
+        "bad-offset-one.pt": tensor_file(offset=1),
+        "bad-storage-missing.pt": tensor_file(key="../../../etc/passwd"),
+        "bad-big-endian.pt": torch_file(fine_pickle, two, order=b"big"),
+        "bad-before-1.6.pt": b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.",
+        "bad-nothing.pt": b"",
+    }
+
+
+# --- adapter_config.json -----------------------------------------------------------------------------------------
+
+def adapter_configs():
+    plain = {"peft_type": "LORA", "r": 3, "lora_alpha": 6, "lora_dropout": 0.1, "bias": "none", "use_rslora": False,
+             "target_modules": ["conv2", "query"], "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None}
+
+    def with_(**changes):
+        return json.dumps(plain | changes).encode()
+
+    files = {f"ok-peft-{name}.json": (GOLDEN / "peft" / name / "adapter_config.json").read_bytes()
+             for name in ("plain", "rslora", "heads")}
+    slow = "([a-z_.0-9]+)+[!?]"
+    return files | {
+        "ok-short.json": with_(),
+        "ok-newer-keys.json": with_(peft_version="9.9", something_new={"a": [1]}),
+        "ok-patterns.json": with_(rank_pattern={r"layer[34]\..*conv2": 5, "query": 2}, alpha_pattern={"conv2": 0.5}),
+        "ok-expression.json": with_(target_modules=r".*\.layer[1-4]\.\d+\.conv2"),
+        "bad-dora.json": with_(use_dora=True),
+        "bad-ia3.json": with_(peft_type="IA3"),
+        "bad-no-type.json": json.dumps({"r": 8, "target_modules": ["q"]}).encode(),
+        "bad-no-targets.json": json.dumps({"peft_type": "LORA"}).encode(),
+        "bad-bias.json": with_(bias="all"),
+        "bad-rank-0.json": with_(r=0),
+        "bad-rank-negative.json": with_(r=-1),
+        "bad-rank-1e18.json": with_(r=HUGE),
+        "bad-rank-text.json": with_(r="8"),
+        "bad-rank-fraction.json": with_(r=8.5),
+        "bad-rank-pattern-1e18.json": with_(rank_pattern={"conv2": HUGE}),
+        "bad-alpha-overflows.json": with_().replace(b'"lora_alpha": 6', b'"lora_alpha": 1e999'),
+        "bad-alpha-nan.json": with_().replace(b'"lora_alpha": 6', b'"lora_alpha": NaN'),
+        "bad-alpha-negative.json": with_(lora_alpha=-1),
+        "bad-dropout-1.json": with_(lora_dropout=1),
+        "bad-targets-number.json": with_(target_modules=[1]),
+        "bad-expression-none.json": with_(target_modules="(unclosed"),
+        "bad-expression-slow.json": with_(target_modules=slow),
+        "bad-expression-slow-rank.json": with_(rank_pattern={slow: 2}),
+        "bad-expression-slow-alpha.json": with_(alpha_pattern={"([a-z_.0-9]|[a-z])+[!?]": 2}),
+        "bad-expression-1001.json": with_(rank_pattern={f"[a-z]{i}": 2 for i in range(1001)}),
+        "bad-expression-bytes.json": with_(target_modules=r"\C+"),
+        "bad-deep.json": b'{"peft_type":' + b"[" * 3_000 + b"]" * 3_000 + b"}",
+        "bad-deep-objects.json": b'{"a":' * 1_000,
+        "bad-key-twice.json": with_()[:-1] + b',"r":4}',
+        "bad-no-utf8.json": with_().replace(b"conv2", b"conv\xff"),
+        "bad-list.json": b"[]",
+        "bad-pickle.json": dict_of(("a", tensor())),
+        "bad-nothing.json": b"",
+    }
+
+
+# --- vocab.json and merges.txt -----------------------------------------------------------------------------------
+
+def tokenizers():
+    vocabulary = (GOLDEN / "tokenizer" / "small" / "vocab.json").read_bytes()
+    merges = (GOLDEN / "tokenizer" / "small" / "merges.txt").read_bytes()
+
+    def pair(vocab=vocabulary, lines=merges):
+        return vocab + b"\0" + lines
+
+    def with_vocabulary(find, put):
+        assert find in vocabulary, find
+        return pair(vocabulary.replace(find, put, 1))
+
+    def with_token(token, merge):
+        return pair(vocabulary.rstrip().rstrip(b"}").rstrip() + b',"' + token + b'":300}', merges + merge + b"\n")
+
+    assert b'"<pad>":1' in vocabulary and len(json.loads(vocabulary)) == 300
+    return {
+        "ok-small": pair(),
+        "ok-windows-lines": pair(lines=merges.replace(b"\n", b"\r\n")),
+        "ok-no-version-line": pair(lines=merges.split(b"\n", 1)[1]),
+        "ok-madeupword": with_token(b"madeupword0000", b""),
+        "bad-no-pad": with_vocabulary(b'"<pad>"', b'"<dap>"'),
+        "bad-no-byte": with_vocabulary(b'"!"', b'"!!!"'),
+        "bad-id-negative": with_vocabulary(b'"<pad>":1', b'"<pad>":-1'),
+        "bad-id-twice": with_vocabulary(b'"<pad>":1', b'"<pad>":0'),
+        "bad-id-gap": with_vocabulary(b'"<unk>":3', b'"<unk>":900'),
+        "bad-id-1e18": with_vocabulary(b'"<pad>":1', b'"<pad>":1000000000000000000'),
+        "bad-id-fraction": with_vocabulary(b'"<pad>":1', b'"<pad>":1.0'),
+        "bad-id-overflows": with_vocabulary(b'"<pad>":1', b'"<pad>":1e999'),
+        "bad-id-text": with_vocabulary(b'"<pad>":1', b'"<pad>":"1"'),
+        "bad-id-null": with_vocabulary(b'"<pad>":1', b'"<pad>":null'),
+        "bad-token-twice": with_vocabulary(b'"<pad>":1', b'"<pad>":1,"<pad>":1'),
+        "bad-token-no-utf8": with_vocabulary(b'"<unk>"', b'"<un\xff>"'),
+        "bad-nested": with_vocabulary(b'"<pad>":1', b'"<pad>":{"x":1}'),
+        "bad-deep": pair(b'{"a":' + b"[" * 3_000),
+        "bad-list": pair(b"[1,2,3]"),
+        "bad-text": pair(b'"<s>"'),
+        "bad-empty-object": pair(b"{}"),
+        "bad-two-objects": pair(vocabulary + b"{}"),
+        "bad-merge-of-three": pair(lines=merges + "Ġ . .\n".encode()),
+        "bad-merge-of-one": pair(lines=merges + b"at\n"),
+        "bad-merge-unknown": pair(lines=merges + b"zz qq\n"),
+        "ok-merge-makes-special": with_token(b"<s", b"< s\n<s >"),
+        "bad-merges-cut": pair(lines=b"\n".join(merges.split(b"\n")[:-3]) + b"\n"),
+        "bad-merges-none": pair(lines=b""),
+        "bad-merges-zeros": pair(lines=bytes(100)),
+        "bad-token-unmade": with_token(b"atat", b""),
+        "bad-nothing": b"",
+    }
+
+
+def with_damage(files, valid):
+    """Adds cuts of one valid file and copies of it with one byte changed."""
+    content = files[valid]
+    draw = random.Random(2026)
+    for part in CUTS:
+        files[f"cut-{int(100 * part):02d}-{valid}"] = content[:int(len(content) * part)]
+    for i in range(3):
+        at = draw.randrange(len(content))
+        files[f"changed-{i}-{valid}"] = content[:at] + bytes([content[at] ^ (1 << draw.randrange(8))]) + content[at + 1:]
+    return files
+
+
+def main():
+    corpora = {
+        "safetensors": with_damage(safetensors_files(), "ok-every-dtype"),
+        "torch_file": with_damage(torch_files(), "ok-ordered_dict.pt"),
+        "torch_pickle": with_damage(pickles(), "ok-parameter"),
+        "adapter_config": with_damage(adapter_configs(), "ok-patterns.json"),
+        "tokenizer": with_damage(tokenizers(), "ok-small"),
+    }
+    total = 0
+    for target, files in corpora.items():
+        folder = HERE / "corpus" / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():
+            if not old.name.startswith("found-"):  # what a fuzzer found stays
+                old.unlink()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        size = sum(map(len, files.values()))
+        total += size
+        print(f"{target}: {len(files)} files, {size} bytes")
+    print(f"in all {total} bytes")
+
+
+if __name__ == "__main__":
+    main()
