@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#define TRIPHASE_LANE_BYTES 16
+#include "dist/contrastive_kernel_lanes.hpp"
+
+namespace triphase::dist {
+namespace {
+bool is_usable() { return true; }
+}  // namespace
+
+extern const ContrastiveKernel<float> kContrastiveKernelFloat_any;
+extern const ContrastiveKernel<double> kContrastiveKernelDouble_any;
+constinit const ContrastiveKernel<float> kContrastiveKernelFloat_any{
+    "any", is_usable, maxima<float>, sums<float>, gradient<float>};
+constinit const ContrastiveKernel<double> kContrastiveKernelDouble_any{
+    "any", is_usable, maxima<double>, sums<double>, gradient<double>};
+
+}  // namespace triphase::dist

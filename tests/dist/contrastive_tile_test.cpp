@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tiles behind the contrastive loss: both kinds alike, no bit from the number of threads, and
+// the digits of small losses.
+#include "dist/contrastive_tile.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros_like.h>
+#include <gtest/gtest.h>
+
+#include "base/error.hpp"
+#include "tests/dist/contrastive_case.hpp"
+#include "tests/dist/rank_values.hpp"
+
+namespace triphase::test {
+namespace {
+
+/// As many threads as said, until the end of the scope.
+class ThreadScope {
+ public:
+  explicit ThreadScope(int count) : before_(at::get_num_threads()) { at::set_num_threads(count); }
+  ~ThreadScope() { at::set_num_threads(before_); }
+  ThreadScope(const ThreadScope&) = delete;
+  ThreadScope& operator=(const ThreadScope&) = delete;
+
+ private:
+  int before_;
+};
+
+struct TileResult {
+  dist::SoftmaxSums sums;
+  at::Tensor image_grad, text_grad;
+  double product = 0;
+};
+
+/// All of a loss that is local, with the texts in two blocks.
+TileResult run_tiles(dist::ContrastiveTiles& tiles, const ContrastiveCase& from) {
+  const std::int64_t half = from.text.size(0) / 2;
+  const std::int64_t rest = from.text.size(0) - half;
+  TileResult result{tiles.start(), at::zeros_like(from.image), at::zeros_like(from.text)};
+  const dist::ColumnBlock blocks[] = {{from.text.narrow(0, half, rest), half},
+                                      {from.text.narrow(0, 0, half), 0}};
+  for (const auto& block : blocks) tiles.add(block, result.sums);
+  for (const auto& block : blocks)
+    result.product +=
+        tiles.add_gradient(block, result.sums, 0.5, result.image_grad,
+                           result.text_grad.narrow(0, block.first_column, block.text.size(0)));
+  return result;
+}
+
+ContrastiveCase to(const ContrastiveCase& from, at::ScalarType dtype) {
+  return {from.image.to(dtype), from.text.to(dtype), from.log_scale.to(dtype)};
+}
+
+TEST(ContrastiveTiles, TheFusedPassesAgreeWithLibTorchsOperations) {
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    const double tolerance = dtype == at::kFloat ? 2e-6 : 1e-13;
+    for (const std::int64_t pairs : {1, 17, 150})
+      for (const std::int64_t num_keys : {1, 5, 1000})
+        for (const std::int64_t tile : {7, 64, 1024}) {
+          const ContrastiveCase one = to(make_case(pairs, 9, 20, 31), dtype);
+          const at::Tensor key = at::arange(pairs, at::kLong).remainder(num_keys);
+          const auto run = [&](auto make) {
+            return run_tiles(*make(one.image, 20.0, dist::PairKeys{key, key}, tile), one);
+          };
+          const TileResult a = run(dist::make_fused_tiles);
+          const TileResult b = run(dist::make_torch_tiles);
+          SCOPED_TRACE(
+              str(at::toString(dtype), ", ", pairs, " pairs, ", num_keys, " keys, tile ", tile));
+          EXPECT_LT(difference(a.sums.row_max, b.sums.row_max), 20 * tolerance);
+          EXPECT_LT(difference(a.sums.column_max, b.sums.column_max), 20 * tolerance);
+          EXPECT_LT(difference(a.sums.row_sum / b.sums.row_sum, at::ones_like(b.sums.row_sum)),
+                    20 * tolerance);
+          EXPECT_LT(
+              difference(a.sums.column_sum / b.sums.column_sum, at::ones_like(b.sums.column_sum)),
+              20 * tolerance);
+          EXPECT_LT(difference(a.sums.positive_mean, b.sums.positive_mean), 20 * tolerance);
+          EXPECT_LT(difference(a.image_grad, b.image_grad), 20 * tolerance);
+          EXPECT_LT(difference(a.text_grad, b.text_grad), 20 * tolerance);
+          EXPECT_NEAR(a.product, b.product, 20 * tolerance * static_cast<double>(pairs));
+        }
+  }
+}
+
+TEST(ContrastiveTiles, TheNumberOfThreadsChangesNoBit) {
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    const ContrastiveCase one = to(make_case(700, 33, 40, 32), dtype);
+    const at::Tensor key = at::arange(700, at::kLong).remainder(300);
+    const auto run = [&](int threads) {
+      const ThreadScope scope(threads);
+      return run_tiles(*dist::make_fused_tiles(one.image, 40.0, {key, key}, 512), one);
+    };
+    const TileResult alone = run(1);
+    for (const int threads : {2, 3, 5}) {
+      const TileResult together = run(threads);
+      EXPECT_TRUE(same_bits(alone.sums.row_sum, together.sums.row_sum)) << threads;
+      EXPECT_TRUE(same_bits(alone.sums.column_sum, together.sums.column_sum)) << threads;
+      EXPECT_TRUE(same_bits(alone.image_grad, together.image_grad)) << threads;
+      EXPECT_TRUE(same_bits(alone.text_grad, together.text_grad)) << threads;
+      EXPECT_EQ(alone.product, together.product) << threads;
+    }
+  }
+}
+
+/// The loss of float32 inputs, in float64.
+double exact_loss(const ContrastiveCase& from) {
+  const at::Tensor logits = at::matmul(from.image.to(at::kDouble), from.text.to(at::kDouble).t()) *
+                            std::exp(from.log_scale.item<double>());
+  // logsumexp - S_ii as log1p of the other terms: logsumexp itself keeps 1e-14 of 100, no more.
+  const at::Tensor others = (logits - logits.diagonal().unsqueeze(1)).exp_().fill_diagonal_(0);
+  const at::Tensor by_text = (logits - logits.diagonal()).exp_().fill_diagonal_(0);
+  return 0.5 * (others.sum(1).log1p().mean() + by_text.sum(0).log1p().mean()).item<double>();
+}
+
+TEST(ContrastiveTiles, ALossOfATenThousandthKeepsFiveDigitsInFloat32) {
+  // Texts lie near their images, and the scale sets the loss.
+  for (const auto& [pairs, log_scale] :
+       {std::pair<std::int64_t, double>{512, 2.9467}, {4096, 3.1018}}) {
+    const ContrastiveCase narrow =
+        to(make_case(pairs, 64, std::exp(log_scale), 33, 0.05), at::kFloat);
+    const double expected = exact_loss(narrow);
+    EXPECT_NEAR(expected, 1e-4, 0.3e-4) << pairs;
+    const auto group = dist::make_self_group();
+    const double actual =
+        dist::global_contrastive_loss(narrow.image, narrow.text, narrow.log_scale, *group)
+            .item<double>();
+    // The logits' own rounding, 1e-6 each, is averaged over the pairs: 4e-7 is seen.
+    EXPECT_NEAR(actual / expected, 1, 1e-5) << pairs;
+  }
+}
+
+}  // namespace
+}  // namespace triphase::test
