@@ -38,6 +38,13 @@ struct ContrastiveKernel {
   /// column_weight[j]; row_product[i] = sum_j G_ij S_ij.
   void (*gradient)(const LogitRows<T>&, const T* row_max, const T* row_weight, const T* column_max,
                    const T* column_weight, T* row_product);
+  /// S_ij of another group becomes kExcludedLogit. Groups are whole numbers.
+  void (*exclude_other_groups)(const LogitRows<T>&, const T* row_group, const T* column_group);
+  /// row_sum[i] = sum_j log(1 + exp(S_ij + bias)).
+  void (*softplus_sums)(const LogitRows<T>&, T bias, T* row_sum);
+  /// S_ij becomes G_ij = weight / (1 + exp(-S_ij - bias)); row_product[i] = sum_j G_ij S_ij,
+  /// row_sum[i] = sum_j G_ij.
+  void (*sigmoid_gradient)(const LogitRows<T>&, T bias, T weight, T* row_product, T* row_sum);
 };
 
 /// The one for this processor: the widest vectors it has.

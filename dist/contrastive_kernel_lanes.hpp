@@ -22,6 +22,7 @@ struct Lanes<float> {
   static constexpr float kLowest = -87.3F;        // below, exp would not be a normal number
   static constexpr int kMantissaBits = 23, kExponentBias = 127;
   static constexpr int kExpTerms = 7;  // 0.347^8 / 8! = 5e-9
+  static constexpr int kLogTerms = 8;  // (1/9)^9 / 19 = 1e-10
 };
 
 template <>
@@ -35,6 +36,7 @@ struct Lanes<double> {
   static constexpr double kLowest = -708.0;
   static constexpr int kMantissaBits = 52, kExponentBias = 1023;
   static constexpr int kExpTerms = 13;  // 0.347^14 / 14! = 4e-18
+  static constexpr int kLogTerms = 17;  // (1/9)^18 / 37 = 2e-19
 };
 
 template <class T>
@@ -124,6 +126,67 @@ void gradient(const LogitRows<T>& slab, const T* row_max, const T* row_weight, c
       store(logits + j, g);
     }
     row_product[i] = sum_of_lanes<T>(product);
+  }
+}
+
+/// log(1 + e) for e in [0, 1], small ones to their own last places: 2 artanh(e / (2 + e)).
+template <class T>
+inline Vector<T> log_of_one_and(Vector<T> e) {
+  const Vector<T> t = e / (e + T(2));
+  const Vector<T> square = t * t;
+  Vector<T> series{};
+  for (int k = Lanes<T>::kLogTerms; k >= 0; --k)
+    series = series * square + T(1) / static_cast<T>(2 * k + 1);
+  return T(2) * t * series;
+}
+
+template <class T>
+inline Vector<T> minus_absolute(Vector<T> x) {
+  return x > T(0) ? -x : x;
+}
+
+template <class T>
+void exclude_other_groups(const LogitRows<T>& slab, const T* row_group, const T* column_group) {
+  for (std::int64_t i = 0; i < slab.num_rows; ++i) {
+    T* logits = slab.logits + i * slab.stride;
+    for (std::int64_t j = 0; j < slab.width; j += kLanes<T>) {
+      const Vector<T> excluded = Vector<T>{} + T(kExcludedLogit);
+      store<T>(logits + j, load(column_group + j) == row_group[i] ? load(logits + j) : excluded);
+    }
+  }
+}
+
+template <class T>
+void softplus_sums(const LogitRows<T>& slab, T bias, T* row_sum) {
+  for (std::int64_t i = 0; i < slab.num_rows; ++i) {
+    const T* logits = slab.logits + i * slab.stride;
+    Vector<T> sum{};
+    for (std::int64_t j = 0; j < slab.width; j += kLanes<T>) {
+      const Vector<T> x = load(logits + j) + bias;
+      const Vector<T> positive_part = x < T(0) ? Vector<T>{} : x;
+      sum += positive_part + log_of_one_and<T>(exp_of_negative<T>(minus_absolute<T>(x)));
+    }
+    row_sum[i] = sum_of_lanes<T>(sum);
+  }
+}
+
+template <class T>
+void sigmoid_gradient(const LogitRows<T>& slab, T bias, T weight, T* row_product, T* row_sum) {
+  for (std::int64_t i = 0; i < slab.num_rows; ++i) {
+    T* logits = slab.logits + i * slab.stride;
+    Vector<T> product{};
+    Vector<T> sum{};
+    for (std::int64_t j = 0; j < slab.width; j += kLanes<T>) {
+      const Vector<T> s = load(logits + j);
+      const Vector<T> x = s + bias;
+      const Vector<T> e = exp_of_negative<T>(minus_absolute<T>(x));
+      const Vector<T> g = (x < T(0) ? e : Vector<T>{} + T(1)) / (e + T(1)) * weight;
+      product += g * s;
+      sum += g;
+      store(logits + j, g);
+    }
+    row_product[i] = sum_of_lanes<T>(product);
+    row_sum[i] = sum_of_lanes<T>(sum);
   }
 }
 

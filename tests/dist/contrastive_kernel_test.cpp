@@ -165,6 +165,58 @@ TYPED_TEST(ContrastiveKernelTest, TheLargestLogitCountsExactlyOneAndNaNReachesTh
   });
 }
 
+TYPED_TEST(ContrastiveKernelTest, WhatIsOfAnotherGroupIsExcluded) {
+  using T = TypeParam;
+  this->with_every_kernel([](const ContrastiveKernel<T>& kernel) {
+    SlabCase<T> test(5, 32, 20, 5);
+    const SlabCase<T> before = test;
+    std::vector<T> row_group(5), column_group(32);
+    for (std::size_t i = 0; i < 5; ++i) row_group[i] = static_cast<T>(i % 3);
+    for (std::size_t j = 0; j < 32; ++j) column_group[j] = static_cast<T>(j % 4);
+    kernel.exclude_other_groups(test.slab(), row_group.data(), column_group.data());
+    for (std::int64_t i = 0; i < 5; ++i)
+      for (std::int64_t j = 0; j < 32; ++j)
+        EXPECT_EQ(test.at(i, j), i % 3 == j % 4
+                                     ? before.at(i, j)
+                                     : static_cast<long double>(T(dist::kExcludedLogit)));
+  });
+}
+
+TYPED_TEST(ContrastiveKernelTest, SigmoidLossesAndGradientsFollowTheirFormulas) {
+  using T = TypeParam;
+  this->with_every_kernel([](const ContrastiveKernel<T>& kernel) {
+    for (const double scale : {0.1, 5.0, 100.0}) {
+      SlabCase<T> test(6, 48, scale, 6);
+      const SlabCase<T> before = test;
+      std::vector<T> sums(6), products(6), totals(6);
+      constexpr T kBias = -2.5;
+      constexpr T kWeight = 0.75;
+      kernel.softplus_sums(test.slab(), kBias, sums.data());
+      kernel.sigmoid_gradient(test.slab(), kBias, kWeight, products.data(), totals.data());
+      const double epsilon = 8 * double{std::numeric_limits<T>::epsilon()};
+      for (std::size_t i = 0; i < 6; ++i) {
+        long double loss = 0, product = 0, size = 0, total = 0;
+        for (std::int64_t j = 0; j < 48; ++j) {
+          const long double s = before.at(static_cast<std::int64_t>(i), j);
+          const long double x = s + kBias;
+          loss += std::max(x, 0.0L) + std::log1p(std::exp(-std::abs(x)));
+          const long double g = kWeight / (1 + std::exp(-x));
+          // exp of x carries x's rounding
+          EXPECT_LE(distance(test.at(static_cast<std::int64_t>(i), j), g),
+                    epsilon * (1 + scale) * (static_cast<double>(g) + 1e-30));
+          product += g * s;
+          size += std::abs(g * s);
+          total += g;
+        }
+        EXPECT_LE(distance(sums[i] / loss, 1), epsilon * (1 + scale));
+        EXPECT_LE(distance(totals[i] / total, 1), epsilon * (1 + scale));
+        EXPECT_LE(distance(products[i], product),
+                  epsilon * (1 + scale) * static_cast<double>(size));
+      }
+    }
+  });
+}
+
 TYPED_TEST(ContrastiveKernelTest, TheProcessorsOwnIsTheFirstItCanRun) {
   using T = TypeParam;
   int count = 0;

@@ -32,20 +32,36 @@ struct TileResult {
   dist::SoftmaxSums sums;
   at::Tensor image_grad, text_grad;
   double product = 0;
+  double sigmoid_loss = 0;
+  at::Tensor sigmoid_image_grad, sigmoid_text_grad;
+  dist::SigmoidGradient sigmoid;
 };
 
 /// All of a loss that is local, with the texts in two blocks.
 TileResult run_tiles(dist::ContrastiveTiles& tiles, const ContrastiveCase& from) {
   const std::int64_t half = from.text.size(0) / 2;
   const std::int64_t rest = from.text.size(0) - half;
-  TileResult result{tiles.start(), at::zeros_like(from.image), at::zeros_like(from.text)};
+  TileResult result;
+  result.sums = tiles.start();
+  for (at::Tensor* grad : {&result.image_grad, &result.sigmoid_image_grad})
+    *grad = at::zeros_like(from.image);
+  for (at::Tensor* grad : {&result.text_grad, &result.sigmoid_text_grad})
+    *grad = at::zeros_like(from.text);
   const dist::ColumnBlock blocks[] = {{from.text.narrow(0, half, rest), half},
                                       {from.text.narrow(0, 0, half), 0}};
   for (const auto& block : blocks) tiles.add(block, result.sums);
-  for (const auto& block : blocks)
+  for (const auto& block : blocks) {
+    const auto of_block = [&](const at::Tensor& grad) {
+      return grad.narrow(0, block.first_column, block.text.size(0));
+    };
     result.product +=
-        tiles.add_gradient(block, result.sums, 0.5, result.image_grad,
-                           result.text_grad.narrow(0, block.first_column, block.text.size(0)));
+        tiles.add_gradient(block, result.sums, 0.5, result.image_grad, of_block(result.text_grad));
+    result.sigmoid_loss += tiles.sum_of_sigmoid_losses(block);
+    const dist::SigmoidGradient part = tiles.add_sigmoid_gradient(
+        block, 0.5, result.sigmoid_image_grad, of_block(result.sigmoid_text_grad));
+    result.sigmoid.scale += part.scale;
+    result.sigmoid.bias += part.bias;
+  }
   return result;
 }
 
@@ -57,12 +73,15 @@ TEST(ContrastiveTiles, TheFusedPassesAgreeWithLibTorchsOperations) {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const double tolerance = dtype == at::kFloat ? 2e-6 : 1e-13;
     for (const std::int64_t pairs : {1, 17, 150})
-      for (const std::int64_t num_keys : {1, 5, 1000})
+      for (const std::int64_t num_keys : {1, 6, 1000})
         for (const std::int64_t tile : {7, 64, 1024}) {
           const ContrastiveCase one = to(make_case(pairs, 9, 20, 31), dtype);
           const at::Tensor key = at::arange(pairs, at::kLong).remainder(num_keys);
+          const at::Tensor group = key.remainder(2);
+          const dist::PairKeys keys = tile == 64 ? dist::PairKeys{key, key, group, group}
+                                                 : dist::PairKeys{key, key, {}, {}};
           const auto run = [&](auto make) {
-            return run_tiles(*make(one.image, 20.0, dist::PairKeys{key, key}, tile), one);
+            return run_tiles(*make(one.image, dist::LogitMap{20.0, -3.0}, keys, tile), one);
           };
           const TileResult a = run(dist::make_fused_tiles);
           const TileResult b = run(dist::make_torch_tiles);
@@ -78,7 +97,13 @@ TEST(ContrastiveTiles, TheFusedPassesAgreeWithLibTorchsOperations) {
           EXPECT_LT(difference(a.sums.positive_mean, b.sums.positive_mean), 20 * tolerance);
           EXPECT_LT(difference(a.image_grad, b.image_grad), 20 * tolerance);
           EXPECT_LT(difference(a.text_grad, b.text_grad), 20 * tolerance);
-          EXPECT_NEAR(a.product, b.product, 20 * tolerance * static_cast<double>(pairs));
+          const double many = static_cast<double>(pairs);
+          EXPECT_NEAR(a.product, b.product, 20 * tolerance * many);
+          EXPECT_NEAR(a.sigmoid_loss, b.sigmoid_loss, 20 * tolerance * (1 + b.sigmoid_loss));
+          EXPECT_LT(difference(a.sigmoid_image_grad, b.sigmoid_image_grad), 20 * tolerance * many);
+          EXPECT_LT(difference(a.sigmoid_text_grad, b.sigmoid_text_grad), 20 * tolerance * many);
+          EXPECT_NEAR(a.sigmoid.scale, b.sigmoid.scale, 20 * tolerance * many * many);
+          EXPECT_NEAR(a.sigmoid.bias, b.sigmoid.bias, 20 * tolerance * many * many);
         }
   }
 }
@@ -89,7 +114,8 @@ TEST(ContrastiveTiles, TheNumberOfThreadsChangesNoBit) {
     const at::Tensor key = at::arange(700, at::kLong).remainder(300);
     const auto run = [&](int threads) {
       const ThreadScope scope(threads);
-      return run_tiles(*dist::make_fused_tiles(one.image, 40.0, {key, key}, 512), one);
+      return run_tiles(*dist::make_fused_tiles(one.image, {40.0, 0.0}, {key, key, {}, {}}, 512),
+                       one);
     };
     const TileResult alone = run(1);
     for (const int threads : {2, 3, 5}) {
@@ -99,6 +125,9 @@ TEST(ContrastiveTiles, TheNumberOfThreadsChangesNoBit) {
       EXPECT_TRUE(same_bits(alone.image_grad, together.image_grad)) << threads;
       EXPECT_TRUE(same_bits(alone.text_grad, together.text_grad)) << threads;
       EXPECT_EQ(alone.product, together.product) << threads;
+      EXPECT_EQ(alone.sigmoid_loss, together.sigmoid_loss) << threads;
+      EXPECT_EQ(alone.sigmoid.scale, together.sigmoid.scale) << threads;
+      EXPECT_TRUE(same_bits(alone.sigmoid_text_grad, together.sigmoid_text_grad)) << threads;
     }
   }
 }
