@@ -105,6 +105,21 @@ std::array<std::int64_t, 3> volume_shape(const std::string& text) {
   return shape;
 }
 
+/// The operators that take nine tenths of the time.
+void print_operators(const Json& operators) {
+  double total = 0;
+  for (const Json& one : operators) total += one.at("seconds").get<double>();
+  std::printf("%-40s %8s %12s %7s\n", "operator (one step, its own time)", "calls", "seconds", "share");
+  double so_far = 0;
+  for (const Json& one : operators) {
+    const double seconds = one.at("seconds").get<double>();
+    std::printf("%-40s %8lld %12.4f %6.1f %%\n", one.at("name").get<std::string>().c_str(),
+                one.at("calls").get<long long>(), seconds, 100 * seconds / total);
+    so_far += seconds;
+    if (so_far > 0.9 * total) return;
+  }
+}
+
 Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   trainer::StepBenchmarkOptions options;
   options.preset = arguments.text("preset", options.preset);
@@ -121,6 +136,7 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   options.precision.recompute =
       choice(arguments, "recompute", options.precision.recompute, {"none", "blocks", "stages"});
   options.iterations = iterations(arguments);
+  options.with_operators = arguments.has("operators");
   const std::string out = arguments.text("out");
   return [=, &runtime] {
     trainer::set_up_torch(options.precision, runtime);
@@ -131,6 +147,7 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
     std::printf("%.2f pairs/s, %lld bytes reduced a step, %.0f MiB resident at most\n",
                 figures.at("pairs_per_second").get<double>(), figures.at("bytes_reduced").get<long long>(),
                 figures.at("peak_rss_mib").get<double>());
+    if (figures.contains("operators")) print_operators(figures.at("operators"));
     write_figures(out, figures, runtime);
     return ExitCode::kDone;
   };
@@ -191,6 +208,7 @@ Command bench_step_command() {
                                {"compute", "NAME", "float32 (default) or bfloat16"},
                                {"memory-format", "NAME", "contiguous (default) or channels_last_3d"},
                                {"recompute", "NAME", "none (default), blocks or stages"},
+                               {"operators", "", "also what each operator of a step takes"},
                                kIterations,
                                kOut}},
           .prepare = prepare_step};

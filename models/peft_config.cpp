@@ -6,6 +6,7 @@
 #include "models/module_paths.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -81,18 +82,35 @@ class Reader {
   std::string source_;
 };
 
+/// Ways of drawing the first factors that leave the base weights alone. The others (PiSSA, OLoRA,
+/// CorDA, LoftQ) change these too, whenever peft loads the folder. Source: peft's
+/// tuners/lora/layer.py.
+constexpr std::array<const char*, 5> kPlainStarts{"gaussian", "orthogonal", "eva", "mica",
+                                                  "lora_ga"};
+
 void refuse_variants(const Reader& reader) {
   const Json* type = reader.find("peft_type");
-  if (type == nullptr || *type != "LORA") reader.refuse("peft_type", "must be \"LORA\"");
-  for (const char* key : {"use_dora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias"})
+  if (type == nullptr) reader.refuse("peft_type", "must be \"LORA\"");
+  if (*type != "LORA")
+    reader.refuse("peft_type",
+                  str("is ", type->dump(), ", of which Triphase computes \"LORA\" alone"));
+  if (const Json* start = reader.find("init_lora_weights");
+      start != nullptr && !start->is_boolean() &&
+      std::find(kPlainStarts.begin(), kPlainStarts.end(), *start) == kPlainStarts.end())
+    reader.refuse("init_lora_weights",
+                  str("is ", start->dump(),
+                      ", which changes base weights, or is unknown. Convert the folder in peft: "
+                      "save_pretrained(..., path_initial_model_for_weight_conversion=...)."));
+  for (const char* key : {"use_dora", "use_qalora", "fan_in_fan_out", "lora_bias"})
     if (reader.boolean(key)) reader.refuse(key, "is true, which Triphase does not compute");
   if (const Json* bias = reader.find("bias"); bias != nullptr && *bias != "none")
-    reader.refuse("bias", "must be \"none\"");
+    reader.refuse("bias", str("is ", bias->dump(), ", must be \"none\""));
   for (const char* key :
        {"layers_to_transform", "layers_pattern", "layer_replication", "trainable_token_indices",
         "target_parameters", "arrow_config", "alora_invocation_tokens", "kasa_config",
-        "monteclora_config", "velora_config"})
-    if (const Json* value = reader.find(key); value != nullptr && !value->empty())
+        "monteclora_config", "use_bdlora", "velora_config"})
+    if (const Json* value = reader.find(key);
+        value != nullptr && *value != false && !value->empty())
       reader.refuse(key, "is given, which Triphase does not read");
 }
 
@@ -131,14 +149,20 @@ Json plain_number(double value) {
   return whole ? Json(static_cast<std::int64_t>(value)) : Json(value);
 }
 
+/// A path by names (itself, or its end at a dot) or by an expression instead.
+bool is_chosen(const std::string& path, const std::vector<std::string>& names,
+               const std::optional<std::string>& expression, const std::string& key) {
+  if (expression) return fits_whole(*expression, path, key);
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return path == name || path.ends_with("." + name);
+  });
+}
+
 }  // namespace
 
 bool PeftConfig::targets(const std::string& path) const {
-  if (!target_expression)
-    return std::any_of(
-        target_modules.begin(), target_modules.end(),
-        [&](const std::string& target) { return path == target || path.ends_with("." + target); });
-  return fits_whole(*target_expression, path, "target_modules");
+  return is_chosen(path, target_modules, target_expression, "target_modules") &&
+         !is_chosen(path, excluded_modules, excluded_expression, "exclude_modules");
 }
 
 std::int64_t PeftConfig::rank_of(const std::string& path) const {
@@ -178,6 +202,11 @@ PeftConfig read_peft_config(const std::filesystem::path& path) {
     config.target_expression = targets->get<std::string>();
   else
     config.target_modules = reader.words("target_modules");
+  const Json* excluded = reader.find("exclude_modules");
+  if (excluded != nullptr && excluded->is_string())
+    config.excluded_expression = excluded->get<std::string>();
+  else
+    config.excluded_modules = reader.words("exclude_modules");
   config.modules_to_save = reader.words("modules_to_save");
   return config;
 }

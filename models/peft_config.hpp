@@ -21,6 +21,8 @@ struct PeftConfig {
   bool rslora = false;
   std::vector<std::string> target_modules;       ///< a path, or its end at a dot
   std::optional<std::string> target_expression;  ///< instead: re.fullmatch with a path
+  std::vector<std::string> excluded_modules;     ///< both likewise: what is not a target after all
+  std::optional<std::string> excluded_expression;
   /// Expression for a path's end (re.match of "(.*\\.)?(key)$"), and its value; the first that fits
   /// holds.
   std::vector<std::pair<std::string, std::int64_t>> rank_pattern;

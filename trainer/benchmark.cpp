@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <map>
 
 #include "base/random.hpp"
@@ -19,6 +20,7 @@
 #include "models/adapter_plan.hpp"
 #include "trainer/build_model.hpp"
 #include "trainer/compute_scope.hpp"
+#include "trainer/operator_times.hpp"
 #include "trainer/optim/optimizer.hpp"
 
 namespace triphase::trainer {
@@ -116,6 +118,15 @@ at::Tensor step_loss(models::TwoTower& model, const SyntheticPairs& pairs, const
                                        group);
 }
 
+Json operators_of(const std::function<void()>& step) {
+  const OperatorTimes watch;
+  step();
+  Json operators = Json::array();
+  for (const OperatorTime& time : watch.times())
+    operators.push_back({{"name", time.name}, {"calls", time.calls}, {"seconds", time.seconds}});
+  return operators;
+}
+
 }  // namespace
 
 Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) {
@@ -127,8 +138,7 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
 
   PhaseTimes times;
   dist::ReduceReport reduced;
-  for (std::int64_t i = 0; i <= options.iterations; ++i) {
-    if (i == 1) times = PhaseTimes();  // the first step warms up
+  const auto step = [&] {
     times.start();
     reducer.zero_gradients();
     {
@@ -143,7 +153,10 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
     optimizer.update(1.0);
     times.end("optimizer");
     times.end_step();
-  }
+  };
+  step();  // warms up
+  times = PhaseTimes();
+  for (std::int64_t i = 0; i < options.iterations; ++i) step();
   Json json{{"preset", options.preset},         {"part", options.part},
             {"method", options.method},         {"batch_norm", options.batch_norm},
             {"pairs", options.pairs},           {"num_ranks", group.num_ranks()},
@@ -152,6 +165,7 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
   json["bytes_reduced"] = reduced.bytes;
   json["pairs_per_second"] = static_cast<double>(options.pairs * group.num_ranks()) /
                              json["seconds"]["step"].get<double>();
+  if (options.with_operators) json["operators"] = operators_of(step);
   return json;
 }
 

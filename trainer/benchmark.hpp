@@ -21,12 +21,15 @@ struct StepBenchmarkOptions {
   std::array<std::int64_t, 3> volume_shape{56, 40, 32};
   std::int64_t report_tokens = 64;
   std::int64_t iterations = 5;                        ///< after one that is not counted
+  bool with_operators = false;                        ///< one step more, to see what takes the time
   PrecisionOptions precision;
 };
 
 /// Median seconds of the phases of a training step on synthetic pairs:
 /// {forward, loss, backward, reduce, optimizer, step, pairs_per_second, bytes_reduced} and the process's greatest
-/// resident memory so far (peak_rss_mib), on the threads that LibTorch has been given. One tower alone has no contrast: its loss is the sum of its projections.
+/// resident memory so far (peak_rss_mib), on the threads that LibTorch has been given. One tower alone has no
+/// contrast: its loss is the sum of its projections. With options.with_operators also `operators`, the ATen
+/// operators of one further step, each {name, calls, seconds} without what it calls, the longest first.
 /// Collective over group.
 [[nodiscard]] Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group);
 

@@ -87,6 +87,15 @@ TEST(TextPattern, HostilePatternsAreRefusedSoon) {
             20.0);  // a machine that is busy; without limits the first would outlast us all
 }
 
+/// Work between our limit and the library's own, which is twenty times as high.
+TEST(TextPattern, AMatchMayTakeHalfAMillionSteps) {
+  const auto ways = [](std::size_t letters) { return std::string(letters, 'a') + "!"; };
+  const TextPattern pattern("^(a|aa)+$", PatternOrigin::kGiven);
+  EXPECT_FALSE(pattern.is_found_in(ways(20)));
+  EXPECT_THROW((void)pattern.is_found_in(ways(28)), ConfigError);
+  EXPECT_FALSE(TextPattern("^(a|aa)+$").is_found_in(ways(28))) << "the program's own may take more";
+}
+
 TEST(TextPattern, LongAndDeepPatternsAreRefusedOrServed) {
   const auto refused = [](const std::string& pattern, std::initializer_list<std::string> words) {
     test::expect_error<ConfigError>([&] { const TextPattern made(pattern, PatternOrigin::kGiven); },

@@ -245,6 +245,20 @@ TEST(Phantom, EveryHccShowsInItsScan) {
   }
 }
 
+/// The gallbladder is painted over the liver. Where there is no other place left, one may hide.
+TEST(Phantom, HardlyALesionLiesBehindTheGallbladder) {
+  const Point gallbladder{34, 30, -42};
+  int hidden = 0;
+  for (std::int64_t number = 0; number < 2000; ++number) {
+    const Lesion hcc = *make_patient({}, phantom_sites()[0], number, true).findings.hcc;
+    double distance2 = 0;
+    for (std::size_t a = 0; a < 3; ++a)
+      distance2 += (hcc.center[a] - gallbladder[a]) * (hcc.center[a] - gallbladder[a]);
+    hidden += std::sqrt(distance2) < hcc.radius_mm + 22 ? 1 : 0;
+  }
+  EXPECT_LT(hidden, 20);
+}
+
 TEST(Phantom, ALesionChangesNothingFarFromIt) {
   const PhantomSite& site = phantom_sites()[1];
   const Patient with = straight_patient(site, 5, true, 1);

@@ -124,6 +124,8 @@ TEST(Specials, AReportCannotEndItselfUnderRobertasVocabulary) {
 }
 
 TEST(TextPreparation, HasNamesBothWays) {
+  EXPECT_EQ(text_preparation_name(TextPreparation::kWordPunct), "wordpunct");
+  EXPECT_EQ(text_preparation_name(TextPreparation::kLower), "lower");
   for (const std::string& name : text_preparation_names())
     EXPECT_EQ(text_preparation_name(text_preparation_from_name(name)), name);
   test::expect_error<ConfigError>([] { (void)text_preparation_from_name("upper"); },

@@ -72,6 +72,9 @@ TEST_P(AgreeContract, EqualTextsAgreeAndDifferentOnesAreNamedWhereTheyDiffer) {
       EXPECT_EQ(error.failing_rank(), n - 1) << "one rank tells";
       EXPECT_EQ(error.kind(), "CommError");
     }
+    const std::string as_long = group.rank() == n - 1 ? "strange" : "regular";
+    expect_error<AgreedError>([&] { dist::agree_equal(group, as_long, "the word"); },
+                              ExitCode::kCommunication, {"'regular'", "'strange'"});
     const std::string longer = group.rank() == n - 1 ? "prefix and more" : "prefix";
     expect_error<AgreedError>([&] { dist::agree_equal(group, longer, "the text"); },
                               ExitCode::kCommunication, {"'prefix'", "'prefix and more'"});

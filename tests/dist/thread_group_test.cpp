@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/host_group.hpp"
+#include "dist/runtime.hpp"
 #include "tests/dist/backends.hpp"
 #include "tests/support/test_support.hpp"
 
@@ -16,6 +17,23 @@ using dist::ReduceOp;
 
 void sum_something(ProcessGroup& group) {
   static_cast<void>(group.all_reduce(at::zeros({3}), ReduceOp::kSum));
+}
+
+TEST(ThreadGroup, OfManyRanksThatDisagreeSomeAreNamedAndTheOthersCounted) {
+  for (const int num_ranks : {5, 6, 8})
+    run_on_threads(num_ranks, [&](ProcessGroup& group) {
+      try {
+        dist::agree_equal(group, group.rank() == 0 ? "a" : "b", "a letter");
+        ADD_FAILURE() << "nothing was thrown";
+      } catch (const dist::AgreedError& error) {
+        const std::string& message = error.message();
+        EXPECT_NE(message.find("rank 4 has 'b'"), std::string::npos) << message;
+        EXPECT_EQ(message.find("rank 5 has"), std::string::npos) << message;
+        EXPECT_EQ(message.find(str(" and ", num_ranks - 5, " more")) != std::string::npos,
+                  num_ranks > 5)
+            << message;
+      }
+    });
 }
 
 TEST(ThreadGroup, ARankThatNeverComesIsNamedAfterTheTimeout) {

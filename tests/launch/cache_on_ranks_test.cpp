@@ -164,6 +164,18 @@ TEST(CacheOnRanks, AnotherManifestOnOneRankIsRefused) {
   });
 }
 
+TEST(CacheOnRanks, AnotherSpecificationOnOneRankIsRefused) {
+  const CacheCohort cohort(4);
+  for (const int num_ranks : {2, 3})
+    run_on_threads(num_ranks, [&](ProcessGroup& group) {
+      data::CacheBuildOptions options = cohort.options();
+      if (group.rank() == num_ranks - 1) options.max_text_tokens = 32;
+      expect_error<AgreedError>(
+          [&] { static_cast<void>(plan_cache_on_ranks(options, group, kRoundSeconds)); },
+          ExitCode::kCommunication, {"disagree on cache specification"});
+    });
+}
+
 TEST(CacheOnRanks, EveryStaleVolumeIsCountedOnOneRank) {
   const CacheCohort cohort(20);
   data::CachePlan plan = data::plan_cache_build(cohort.options(), 1);

@@ -266,6 +266,26 @@ TEST(PeftFolder, UnknownKeysOfNewerVersionsAreTolerated) {
   EXPECT_EQ(adapter_state(other).size(), 26U);
 }
 
+TEST(PeftFolder, WhatAFolderExcludesNeedsNoFactors) {
+  const TemporaryFolder folder;
+  TwoTower model = random_model(4);
+  write_peft_folder(folder / "a", model, adapt(model, different_towers()));
+  NamedTensors tensors;
+  for (const auto& [name, tensor] :
+       read_safetensors(folder / "a/adapter_model.safetensors").tensors)
+    if (name.find("i3_resnet.conv1.") == std::string::npos)
+      tensors.emplace_back(name, tensor.clone());
+  write_safetensors(folder / "a/adapter_model.safetensors", tensors);
+  Json json = read_json(folder / "a" / "adapter_config.json");
+  for (const Json& excluded : {Json::array({"i3_resnet.conv1"}), Json(".*i3_resnet\\.conv1")}) {
+    json["exclude_modules"] = excluded;
+    write_json(folder / "a" / "adapter_config.json", json);
+    TwoTower other = random_model(4);
+    read_peft_folder(folder / "a", other);
+    EXPECT_EQ(adapter_state(other).size(), 24U) << excluded;
+  }
+}
+
 TEST(PeftFolder, TensorsThatDoNotFitAreRefused) {
   const TemporaryFolder folder;
   TwoTower model = random_model(4);

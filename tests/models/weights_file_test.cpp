@@ -2,6 +2,7 @@
 #include "base/json.hpp"
 #include "models/files/safetensors_header.hpp"
 #include "tests/models/models_test_support.hpp"
+#include "tests/models/ruled_model.hpp"
 #include "tests/models/torch_file_builder.hpp"
 
 #include <gtest/gtest.h>
@@ -28,6 +29,29 @@ void expect_refused(const std::string& bytes, std::initializer_list<std::string>
   write_text(folder / "x.bin", bytes);
   expect_error<CheckpointError>([&] { (void)read_weights(folder / "x.bin"); }, ExitCode::kBadData,
                                 words);
+}
+
+/// What Python wrote, as an archive of torch.save and as safetensors, computes what it computes in
+/// Python; see tests/reference/make_torch_files.py.
+TEST(WeightsFile, PythonsFilesOfBothKindsGivePythonsOutputs) {
+  constexpr std::uint64_t kSeed = 2026;
+  const test::TensorMap golden = test::read_golden("torch/merlin_odd_outputs");
+  const at::Tensor volumes =
+      test::ruled_volumes(kSeed, 1'000'000, {2, 1, 34, 33, 20}).to(at::kDouble);
+  const auto [tokens, mask] = test::ruled_tokens(kSeed, 2'000'000, {21, 9}, 40);
+  for (const char* name : {"merlin_odd.pt", "merlin_odd.safetensors"}) {
+    TwoTower model(test::golden_odd_options());
+    load_weights(model, torch_golden(name).string(), 0);
+    model->to(at::kDouble);
+    model->eval();
+    const at::NoGradGuard no_grad;
+    const Embeddings rows = model->forward(volumes, tokens, mask, /*with_phenotypes=*/true);
+    // The weights are the same to the bit; float64 sums in another order remain.
+    EXPECT_LT(test::relative_error(rows.image, golden.at("image")), 1e-12) << name;
+    EXPECT_LT(test::relative_error(rows.text, golden.at("text")), 1e-12) << name;
+    EXPECT_LT(test::relative_error(rows.phenotype_logits, golden.at("phenotype_logits")), 1e-12)
+        << name;
+  }
 }
 
 TEST(WeightsFile, TheContentDecidesNotTheName) {

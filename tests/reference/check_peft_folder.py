@@ -8,6 +8,8 @@ and, by --cache, the cache it was made from. For example:
   triphase weights export --config run.toml --checkpoint runs/peft --out adapter
   triphase embed --config run.toml --checkpoint runs/peft --out rows.h5
   python check_peft_folder.py adapter base.safetensors rows.h5 --cache cohort/cache
+
+With --again, peft saves what it has loaded into that folder for Triphase to read.
 """
 
 import argparse
@@ -42,8 +44,9 @@ def cases_of_cache(embeddings, cache):
     longest = max(count for _, _, count in chosen)
     cases["volumes"] = torch.from_numpy(numpy.stack([volume for volume, _, _ in chosen])[:, None])
     cases["mask"] = torch.tensor([[int(i < count) for i in range(longest)] for _, _, count in chosen])
-    tokens = torch.from_numpy(numpy.stack([tokens[:longest] for _, tokens, _ in chosen])).long()
-    cases["tokens"] = torch.where(cases["mask"] == 1, tokens, 1)
+    # Each shard is as wide as its own longest report.
+    rows = [numpy.pad(tokens[:count], (0, longest - count), constant_values=1) for _, tokens, count in chosen]
+    cases["tokens"] = torch.from_numpy(numpy.stack(rows)).long()
     return cases
 
 
@@ -54,7 +57,8 @@ def main():
     parser.add_argument("cases", type=pathlib.Path, help="inputs and Triphase's outputs, or with --cache embeddings")
     parser.add_argument("--cache", type=pathlib.Path, help="the cache that the embeddings were made from")
     parser.add_argument("--model", choices=sorted(MODELS), default="merlin_tiny")
-    parser.add_argument("--tolerance", type=float, default=2e-5)
+    parser.add_argument("--tolerance", type=float, default=1e-5)
+    parser.add_argument("--again", type=pathlib.Path, help="folder for peft's own save of what it loaded")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -69,6 +73,8 @@ def main():
     wrong = [name for name, value in factors.items() if name not in loaded or not torch.equal(loaded[name], value)]
     wrong += [name for name in loaded if name not in factors]
 
+    if arguments.again:
+        model.save_pretrained(str(arguments.again))
     cases = cases_of_cache(arguments.cases, arguments.cache) if arguments.cache else load_file(str(arguments.cases))
     with torch.no_grad():
         image, _, text = model(cases["volumes"].float(), cases["tokens"].long(), cases["mask"].long())

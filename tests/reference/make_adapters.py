@@ -95,8 +95,8 @@ def merged_outputs(model, volumes, tokens, mask):
 
 def main():
     torch.set_num_threads(1)
-    cases, _ = load_tensors(GOLDEN_FOLDER / "towers" / "merlin_tiny_gradients.safetensors")
-    volumes, tokens, mask = (torch.from_numpy(cases[k]) for k in ("volumes", "tokens", "mask"))
+    cases, _ = load_tensors(GOLDEN_FOLDER / "towers" / "merlin_tiny_cases.safetensors")
+    volumes, tokens, mask = (torch.from_numpy(cases[k])[:2] for k in ("image.volumes", "text.tokens", "text.mask"))
     tensors, layers = {"volumes": volumes, "tokens": tokens, "mask": mask}, {}
     for number, (case, config) in enumerate(CONFIGS.items()):
         model = get_peft_model(small_merlin(MERLIN_TINY, SEED_OF_TOWERS), config).eval()
@@ -115,7 +115,7 @@ def main():
                                       "scale": layer.scaling["default"]}
                 if path.endswith(("i3_resnet.conv1", "layer2.0.conv1", "layer3.0.conv2", "layer1.0.conv3",
                                   "layer.0.attention.self.query")):
-                    tensors[f"{case}.delta.{path}"] = delta_weight(layer).float()
+                    tensors[f"{case}.delta.{path}"] = delta_weight(layer)
         if case == "plain":
             with wide_softmax():
                 image, _, text = wide(volumes.double(), tokens, mask)
@@ -125,7 +125,7 @@ def main():
             for name, parameter in wide.named_parameters():
                 if parameter.grad is not None:
                     path = name.removeprefix("base_model.model.").replace(".default.", ".")
-                    tensors[f"plain.gradient.{path}"] = parameter.grad.float()
+                    tensors[f"plain.gradient.{path}"] = parameter.grad
                 assert (parameter.grad is not None) == ("lora_" in name), name
     save_tensors("adapters", tensors, record(__file__, PACKAGES, {
         "base": "towers/merlin_tiny_weights.safetensors", "folders": "peft/<case>", "layers": layers,

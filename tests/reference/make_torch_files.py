@@ -4,7 +4,9 @@
 One .pt a form: an OrderedDict, a plain dict, Parameters, views of shared storages, every dtype, a module's state_dict
 with its _metadata, "state_dict" and "model" wrappers, and forms that must be refused.
 merlin_odd.pt holds the model of make_towers.py in bfloat16, wrapped by "state_dict" and the prefix "module.", as a
-training program of many ranks leaves it. expected.safetensors holds what each must read as: <file>/<name>.
+training program of many ranks leaves it; merlin_odd.safetensors the same weights as they stand, and
+merlin_odd_outputs.safetensors what the model computes in float64 from either, once loaded into Python.
+expected.safetensors holds what each must read as: <file>/<name>.
 """
 
 import json
@@ -13,7 +15,8 @@ from collections import OrderedDict
 import torch
 from safetensors.torch import load_file, save_file
 
-from golden_io import GOLDEN_FOLDER, record
+from golden_io import GOLDEN_FOLDER, record, save_tensors
+from small_merlin import MERLIN_ODD, SmallMerlin, ruled_tokens, ruled_volumes, wide_softmax
 
 FOLDER = GOLDEN_FOLDER / "torch"
 SEED = 2026
@@ -51,6 +54,27 @@ def merlin_odd():
     return {name: value.to(torch.bfloat16) if value.is_floating_point() else value for name, value in sorted(weights.items())}
 
 
+def outputs_of(weights):
+    """float64 outputs of a strictly loaded model; volumes and tokens by the rule of small_merlin.py."""
+    model = SmallMerlin(MERLIN_ODD).eval()
+    model.load_state_dict(weights, strict=True)
+    tokens, mask = ruled_tokens(SEED, 2_000_000, (21, 9), MERLIN_ODD.vocabulary_size)
+    with torch.no_grad(), wide_softmax():
+        image, phenotypes, text = model.double()(ruled_volumes(SEED, 1_000_000, (2, 1, 34, 33, 20)).double(), tokens, mask)
+    return {"image": image, "phenotype_logits": phenotypes, "text": text}
+
+
+def write_outputs():
+    """Of both files, read back as a user of Python reads them."""
+    save_file(merlin_odd(), str(FOLDER / "merlin_odd.safetensors"))
+    archive = torch.load(FOLDER / "merlin_odd.pt", weights_only=True)["state_dict"]
+    outputs = outputs_of({name.removeprefix("module."): value for name, value in archive.items()})
+    again = outputs_of(load_file(str(FOLDER / "merlin_odd.safetensors")))
+    assert all(torch.equal(outputs[key], again[key]) for key in outputs)
+    save_tensors("torch/merlin_odd_outputs", outputs, record(
+        __file__, ["torch", "torchvision", "transformers", "merlin-vlm", "safetensors", "numpy"], {"seed": SEED}))
+
+
 def forms():
     """File name -> (what is saved, what its tensors must read as)."""
     torch.manual_seed(SEED)
@@ -85,6 +109,7 @@ def main():
     torch.save({"state_dict": state, "losses": [0.5, 0.25]}, FOLDER / "refused_list.pt")
     torch.save(state, FOLDER / "refused_protocol.pt", pickle_protocol=4)
     torch.save({"weight": torch.ones(1).expand(5)}, FOLDER / "refused_expanded.pt")
+    write_outputs()
     about = record(__file__, ["torch", "safetensors", "numpy"])
     save_file(expected, str(FOLDER / "expected.safetensors"), metadata={"golden": json.dumps(about, sort_keys=True)})
     sizes = {path.name: path.stat().st_size for path in sorted(FOLDER.iterdir())}

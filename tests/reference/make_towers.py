@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Towers: weights, inputs, outputs and gradients of two small models of Merlin's architecture.
+"""Towers: weights, inputs and outputs of small models of Merlin's architecture.
 
-Writes towers/<model>_weights.safetensors (exactly the state_dict), towers/<model>_cases.safetensors (inputs and
-outputs) and towers/merlin_tiny_gradients.safetensors; of merlin_small, whose weights and volumes follow from a rule,
-towers/merlin_small_cases.safetensors alone. See small_merlin.py for what is Merlin's own code.
+Writes towers/<model>_weights.safetensors (exactly the state_dict) and towers/<model>_cases.safetensors (inputs and
+outputs); of merlin_small, whose weights and volumes follow from a rule, towers/merlin_small_cases.safetensors alone.
+See small_merlin.py for what is Merlin's own code, make_gradients.py for gradients, make_full_size.py for full size.
 Outputs ending in .f32 come from the model as it stands in float32, those ending in .f64 from the same weights in
 float64 (softmax in float64 too). The script also checks the text tower against plain banded attention.
 """
@@ -89,7 +89,7 @@ def symmetric_infonce(image, text, log_scale):
 
 
 def write_model(name, sizes, seed, volume_shapes, token_cases):
-    """Weights and cases of one model. Returns the model and its inputs for the gradients."""
+    """Weights and cases of one model."""
     model = small_merlin(sizes, seed)
     wide = small_merlin(sizes, seed).double()
     random = numpy.random.default_rng(seed + 1000)
@@ -97,10 +97,9 @@ def write_model(name, sizes, seed, volume_shapes, token_cases):
                                         "mode": "eval", "pad_id": 1, "layer_norm_eps": 1e-5})
     save_tensors(f"towers/{name}_weights", model.state_dict(), about)
 
-    tensors, inputs = {}, {}
+    tensors = {}
     for case, shape in volume_shapes.items():
         volumes = torch.from_numpy(random.uniform(0.0, 1.0, shape).astype(numpy.float32))
-        inputs[case] = volumes
         tensors[f"{case}.volumes"] = volumes
         for suffix, network, x in (("f32", model, volumes), ("f64", wide, volumes.double())):
             for key, value in image_outputs(network, x).items():
@@ -111,7 +110,6 @@ def write_model(name, sizes, seed, volume_shapes, token_cases):
                     tensors[f"{case}.{key}"] = value.float()
     for case, (lengths, padded) in token_cases.items():
         tokens, mask = seeded_tokens(random, sizes.vocabulary_size, lengths, padded)
-        inputs[case] = tokens, mask
         tensors[f"{case}.tokens"], tensors[f"{case}.mask"] = tokens, mask
         for suffix, network in (("f32", model), ("f64", wide)):
             with wide_softmax():
@@ -125,7 +123,6 @@ def write_model(name, sizes, seed, volume_shapes, token_cases):
         print(f"{name} {case}: plain banded attention differs by {error:.1e}")
         assert error < 1e-12
     save_tensors(f"towers/{name}_cases", tensors, about)
-    return wide, inputs, about
 
 
 def write_ruled(name, sizes, seed, volume_shapes, token_cases):
@@ -153,32 +150,11 @@ def write_ruled(name, sizes, seed, volume_shapes, token_cases):
         "layer_norm_eps": 1e-5, "volume_shapes": volume_shapes, "weights": "ruled_merlin() of small_merlin.py"}))
 
 
-def write_gradients(name, wide, volumes, tokens, mask, about):
-    """Gradients of the summed symmetric InfoNCE in float64, eval mode, stored as float32."""
-    wide.zero_grad()
-    with wide_softmax():
-        image, _, text = wide(volumes.double().requires_grad_(True), tokens, mask)
-        loss = symmetric_infonce(image, text, wide.logit_scale)
-        loss.backward()
-    tensors = {"loss_sum": loss, "loss_mean": loss / len(volumes), "volumes": volumes, "tokens": tokens, "mask": mask}
-    without = []
-    for key, parameter in wide.named_parameters():
-        if parameter.grad is None:
-            without.append(key)
-        else:
-            tensors["gradient." + key] = parameter.grad.float()
-    about["notes"] |= {"gradient_of": "loss_sum = B * loss_mean; loss_mean is L of the loss's header, with its 1/(2B)",
-                       "log_scale": 2.0, "without_gradient": without}
-    save_tensors(f"towers/{name}_gradients", tensors, about)
-
-
 def main():
     torch.set_num_threads(1)
-    wide, inputs, about = write_model(
-        "merlin_tiny", MERLIN_TINY, 11, {"image": (2, 1, 24, 20, 16)},
-        {"text": ([37, 20, 6], 37), "text_full": ([128], 128), "text_short": ([5, 3], 5), "text_even": ([40, 33], 40)})
-    tokens, mask = inputs["text"]
-    write_gradients("merlin_tiny", wide, inputs["image"], tokens[:2], mask[:2], about)
+    write_model("merlin_tiny", MERLIN_TINY, 11, {"image": (2, 1, 24, 20, 16)},
+                {"text": ([37, 20, 6], 37), "text_full": ([128], 128), "text_short": ([5, 3], 5),
+                 "text_even": ([40, 33], 40)})
     # "image_deep": layer4 is 2x2x2, so that strides, padding and pooling of the last stage matter.
     write_model("merlin_odd", MERLIN_ODD, 12, {"image": (2, 1, 21, 18, 15), "image_deep": (1, 1, 34, 33, 20)},
                 {"text": ([9, 4], 9), "text_long": ([32, 29], 32)})

@@ -173,8 +173,9 @@ def keyed_uniform(key, shape):
     return ((keyed_bits(key, count) >> numpy.uint64(11)).astype(numpy.float64) * 2.0**-53).reshape(shape)
 
 
-def ruled_range(name, shape):
-    """Bounds of a weight's uniform draw by the rule that tests/models/towers_golden_test.cpp repeats."""
+def ruled_range(name, shape, branch_gain):
+    """Bounds of a weight's uniform draw by the rule that tests/models/ruled_model.cpp repeats. The last norm of every
+    block takes branch_gain, so that the sum over many blocks stays of the size of its terms."""
     last = name.rsplit(".", 1)[-1]
     if last == "running_mean":
         return -0.4, 0.4
@@ -182,6 +183,8 @@ def ruled_range(name, shape):
         return 0.5, 2.0
     if last == "bias":
         return -0.2, 0.2
+    if name.endswith("bn3.weight"):
+        return 0.5 * branch_gain, 1.5 * branch_gain
     if len(shape) == 1:
         return 0.5, 1.5
     if "embeddings" in name:
@@ -190,23 +193,50 @@ def ruled_range(name, shape):
     return -bound, bound
 
 
-def ruled_merlin(sizes, seed):
-    """As small_merlin(), but with weights that C++ can draw as well, so that no file has to hold them: uniform by
-    ruled_range(), keyed by the seed and the weight's place in the sorted list of names."""
-    model = SmallMerlin(sizes).eval()
+def fill_by_rule(model, seed):
+    """Gives a model weights that C++ can draw as well, so that no file has to hold them: uniform by ruled_range(),
+    keyed by the seed and the weight's place in the sorted list of names."""
     state = model.state_dict()
-    for place, name in enumerate(sorted(state)):
-        shape = tuple(state[name].shape)
-        if name == "logit_scale":
-            value = numpy.float64(2.0)
-        elif name.endswith("num_batches_tracked"):
-            value = numpy.int64(7)
-        else:
-            low, high = ruled_range(name, shape)
-            value = low + (high - low) * keyed_uniform([seed, place], shape)
-        state[name] = torch.tensor(value).to(state[name].dtype).reshape(shape)
-    model.load_state_dict(state, strict=True)
+    branch_gain = 2.0 / numpy.sqrt(float(sum(name.endswith("bn3.weight") for name in state)))
+    with torch.no_grad():
+        for place, name in enumerate(sorted(state)):
+            shape = tuple(state[name].shape)
+            if name == "logit_scale":
+                state[name].fill_(2.0)
+            elif name.endswith("num_batches_tracked"):
+                state[name].fill_(7)
+            else:
+                low, high = ruled_range(name, shape, branch_gain)
+                state[name].copy_(torch.from_numpy(low + (high - low) * keyed_uniform([seed, place], shape)))
     return model
+
+
+def ruled_merlin(sizes, seed):
+    """A float32 model in eval mode with weights by the rule."""
+    return fill_by_rule(SmallMerlin(sizes).eval(), seed)
+
+
+def ruled_volumes(seed, place, shape):
+    """float32 volumes [B,1,X,Y,Z] in [0, 1): cubes of 32 voxels, each of one value, and a third as much noise. Noise
+    alone would look the same to a pooled feature in every volume."""
+    coarse_shape = (*shape[:2], *(-(-size // 32) for size in shape[2:]))
+    volumes = torch.from_numpy(keyed_uniform([seed, place, 0], coarse_shape).astype(numpy.float32))
+    for axis in (2, 3, 4):
+        volumes = volumes.repeat_interleave(32, axis).narrow(axis, 0, shape[axis])
+    noise = torch.from_numpy(keyed_uniform([seed, place, 1], shape).astype(numpy.float32))
+    return volumes.mul(0.75) + noise.mul(0.25)
+
+
+def ruled_tokens(seed, place, lengths, vocabulary_size):
+    """Token ids [B, longest] between <s> = 0 and </s> = 2, padded on the right with 1, and the mask."""
+    longest = max(lengths)
+    drawn = keyed_bits([seed, place, 2], len(lengths) * longest) % numpy.uint64(vocabulary_size - 3)
+    tokens = drawn.astype(numpy.int64).reshape(len(lengths), longest) + 3
+    mask = numpy.zeros_like(tokens)
+    for row, length in enumerate(lengths):
+        tokens[row, 0], tokens[row, length - 1], tokens[row, length:] = 0, 2, 1
+        mask[row, :length] = 1
+    return torch.from_numpy(tokens), torch.from_numpy(mask)
 
 
 @contextlib.contextmanager

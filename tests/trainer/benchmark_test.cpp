@@ -3,9 +3,15 @@
 #include "trainer/benchmark.hpp"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/conv3d.h>
+#include <ATen/ops/randn.h>
+
+#include <chrono>
+#include <map>
 
 #include "models/adapter_plan.hpp"
 #include "tests/trainer/run_fixture.hpp"
+#include "trainer/operator_times.hpp"
 
 namespace triphase::test {
 namespace {
@@ -68,6 +74,50 @@ TEST(BenchStep, MeasuresOneTowerAloneInEveryMode) {
     bytes_of_towers += figures.at("bytes_reduced").get<std::int64_t>();
   }
   EXPECT_EQ(bytes_of_towers, 4 * (num_trainable("full") - 1));  // the log-scale belongs to neither
+}
+
+/// at::conv3d calls operators that call operators.
+TEST(OperatorTimes, HoldNoSecondTwiceAndBeginAnewWhenCleared) {
+  at::set_num_threads(1);
+  const at::Tensor volumes = at::randn({1, 8, 20, 20, 20}), weight = at::randn({8, 8, 3, 3, 3});
+  trainer::OperatorTimes watch;
+  for (int round = 0; round < 2; ++round) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 5; ++i) static_cast<void>(at::conv3d(volumes, weight));
+    const std::chrono::duration<double> all = std::chrono::steady_clock::now() - begin;
+    double sum = 0;
+    std::int64_t calls = 0;
+    for (const trainer::OperatorTime& one : watch.times()) {
+      sum += one.seconds;
+      if (one.name == "aten::conv3d") calls += one.calls;
+    }
+    EXPECT_GT(sum, 0);
+    EXPECT_LE(sum, all.count());
+    EXPECT_EQ(calls, 5);
+    watch.clear();
+  }
+  EXPECT_TRUE(watch.times().empty());
+}
+
+TEST(BenchStep, TellsEveryOperatorsOwnTimeWhenAsked) {
+  at::set_num_threads(1);
+  const auto self = dist::make_self_group();
+  trainer::StepBenchmarkOptions options = tiny_step("full");
+  EXPECT_FALSE(trainer::bench_step(options, *self).contains("operators"));
+  options.with_operators = true;
+  const Json figures = trainer::bench_step(options, *self);
+  double last = 1e9;
+  std::map<std::string, std::int64_t> calls;
+  for (const Json& one : figures.at("operators")) {
+    const double seconds = one.at("seconds").get<double>();
+    EXPECT_GE(seconds, 0);
+    EXPECT_LE(seconds, last) << "the longest first";
+    last = seconds;
+    calls[one.at("name").get<std::string>()] = one.at("calls").get<std::int64_t>();
+  }
+  EXPECT_EQ(calls["aten::convolution_backward"], calls["aten::convolution"]);
+  EXPECT_GT(calls["aten::convolution"], 4);
+  EXPECT_GT(calls["aten::_fused_adamw_"], 0);
 }
 
 TEST(BenchStep, RunsOnSeveralRanksAndInBfloat16) {

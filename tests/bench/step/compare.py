@@ -5,7 +5,9 @@
 
 Run it with a Python that has tests/reference/requirements.txt; needs build/release and an idle machine. Each case
 alternates between both programs; every process times --iterations steps (5) after one that warms up. Printed are
-the median over all steps, the ratio of medians, and the greatest resident memory of each. Asserts nothing.
+the median over all steps, the ratio of medians, and the greatest resident memory of each. Then what limits each: the
+arithmetic that the step cannot do without, as a share of what a large matrix product reaches on the same cores, and the
+operators that take most of our step. Asserts nothing.
 """
 
 import argparse
@@ -16,6 +18,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
+
+import torch
+
+import merlin_step
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -31,10 +38,11 @@ def ours(part, method, compute, arguments, recompute="none"):
             [ROOT / "build/release/bin/triphase", "bench", "step", "--quiet", "--preset", "merlin", "--part", part,
              "--method", method, "--rank", "8", "--pairs", "2", "--volume", arguments.volume, "--tokens", "300",
              "--compute", compute, "--memory-format", "channels_last_3d", "--recompute", recompute, "--batch-norm",
-             "local" if method == "full" else "frozen", "--iterations", str(arguments.iterations), "--out", out.name],
+             "local" if method == "full" else "frozen", "--iterations", str(arguments.iterations), "--operators",
+             "--out", out.name],
             check=True, stdout=subprocess.DEVNULL)
         figures = json.load(open(out.name))
-    return figures["seconds"]["step"], figures["peak_rss_mib"]
+    return figures["seconds"]["step"], figures["peak_rss_mib"], figures["operators"]
 
 
 def theirs(part, method, compute, arguments):
@@ -44,6 +52,50 @@ def theirs(part, method, compute, arguments):
         check=True, capture_output=True, text=True).stdout
     figures = json.loads(text.splitlines()[-1])
     return figures["seconds"], figures["peak_rss_mib"]
+
+
+def needed_flop(part, method, arguments):
+    """Operations of the convolutions and matrix products of one step, two for each multiply-add.
+
+    Forward once, the gradient of the inputs as much again, and in full fine-tuning that of the weights, too. Padding,
+    recomputation, norms and the adapters' own products are left out.
+    """
+    forward = 0
+    if part != "text":
+        from torch.utils.flop_counter import FlopCounterMode
+        with torch.device("meta"):
+            tower = merlin_step.Image().eval()
+            volumes = torch.empty(2, 1, *[int(n) for n in arguments.volume.split(",")])
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            tower(volumes)
+        forward += counter.get_total_flops()
+    if part != "image":
+        tokens, width, layers = 300, 768, 12
+        forward += 2 * layers * tokens * (2 * (4 * width**2 + 8 * width**2) + 4 * tokens * width)
+    return forward * (3 if method == "full" else 2)
+
+
+def product_flop_per_second(compute):
+    """What a product of two 4,096 x 4,096 matrices reaches: median of five."""
+    a = torch.randn(4096, 4096).to(getattr(torch, compute))
+    seconds = []
+    for _ in range(6):
+        begin = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - begin)
+    return 2 * 4096**3 / statistics.median(seconds[1:])
+
+
+def print_limits(rows):
+    print(f"\n{'case':22} {'needed':>10} {'ours':>12} {'product':>12} {'share':>6}  our operators")
+    for row in rows:
+        reached = row["needed_flop"] / row["triphase_seconds"]
+        total = sum(one["seconds"] for one in row["operators"])
+        longest = ", ".join(f"{one['name'].removeprefix('aten::')} {100 * one['seconds'] / total:.0f} %"
+                            for one in row["operators"][:4])
+        print(f"{row['case']:22} {row['needed_flop'] / 1e9:5.0f} GFLOP {reached / 1e9:5.0f} GFLOP/s "
+              f"{row['product_flop_per_second'] / 1e9:5.0f} GFLOP/s {100 * reached / row['product_flop_per_second']:4.0f} %"
+              f"  {longest}")
 
 
 def main():
@@ -59,6 +111,7 @@ def main():
     print(f"{'case':22} {'merlin-vlm':>12} {'triphase':>12} {'ratio':>7} {'target':>7} {'their MiB':>10} "
           f"{'our MiB':>9} {'blocks MiB':>10} {'blocks s':>9}")
     rows = []
+    peaks = {compute: product_flop_per_second(compute) for compute in ["float32", "bfloat16"]}
     for case in arguments.cases.split(","):
         part, method, compute = case.split("_")
         pairs = [(theirs(part, method, compute, arguments), ours(part, method, compute, arguments))
@@ -69,10 +122,13 @@ def main():
         row = {"case": case, "python_seconds": python, "triphase_seconds": cpp, "ratio": python / cpp,
                "target": TARGETS.get(case), "python_mib": max(p[0][1] for p in pairs),
                "triphase_mib": max(p[1][1] for p in pairs), "triphase_blocks_mib": blocks[1],
-               "triphase_blocks_seconds": blocks[0]}
+               "triphase_blocks_seconds": blocks[0],
+               "needed_flop": needed_flop(part, method, arguments), "product_flop_per_second": peaks[compute],
+               "operators": pairs[-1][1][2]}
         rows.append(row)
         print(f"{case:22} {python:10.3f} s {cpp:10.3f} s {row['ratio']:7.2f} {row['target'] or 0:7.1f} "
               f"{row['python_mib']:10.0f} {row['triphase_mib']:9.0f} {blocks[1]:10.0f} {blocks[0]:9.3f}", flush=True)
+    print_limits(rows)
     if arguments.out:
         pathlib.Path(arguments.out).write_text(json.dumps(rows, indent=1))
 
