@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/global_contrastive_loss.hpp"
 
-#include "base/error.hpp"
-#include "dist/contrastive_tile.hpp"
-#include "dist/pair_layout.hpp"
-
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
@@ -19,6 +15,10 @@
 #include <memory>
 #include <optional>
 
+#include "base/error.hpp"
+#include "dist/contrastive_tile.hpp"
+#include "dist/pair_layout.hpp"
+
 // Note [One-sided loss]
 // S_ij = s x_i.y_j with s = exp(log_scale); rank r holds rows i of its own images, columns j are
 // all texts.
@@ -30,9 +30,9 @@
 //   dL/dy_j = s sum_i G_ij x_i          a part on every rank: reduce-scatter
 //   dL/dlog_scale = sum_ij G_ij S_ij    a part on every rank, returned as it is: the reducer sums
 // S exists tile by tile and is computed again in backward by the same calls, hence with the same
-// bits. Memory: tile^2 + O(b E + B) elements, with the gathered texts O(B E). Four products of b*B*E
-// in all. Several positives: 2I becomes 2T, T_ij = 1 / |P(i)| on P(i); |P(i)| = |P(j)| there, so one
-// T serves rows and columns.
+// bits. Memory: tile^2 + O(b E + B) elements, with the gathered texts O(B E). Four products of
+// b*B*E in all. Several positives: 2I becomes 2T, T_ij = 1 / |P(i)| on P(i); |P(i)| = |P(j)| there,
+// so one T serves rows and columns.
 //
 // The sigmoid loss has G = (sigma(S + bias) - [j in P(i)]) / B and no sums over columns to join.
 //
@@ -108,16 +108,16 @@ double add_infonce(LossState& state, ContrastiveTiles& tiles, const at::Tensor& 
 double add_siglip(LossState& state, ContrastiveTiles& tiles, const at::Tensor& text,
                   const at::Tensor& gathered) {
   double sum = 0;
-  for_each_block(
-      state.layout, state.options, text, gathered, *state.group,
-      [&](const ColumnBlock& block) { sum += tiles.sum_of_sigmoid_losses(block); });
+  for_each_block(state.layout, state.options, text, gathered, *state.group,
+                 [&](const ColumnBlock& block) { sum += tiles.sum_of_sigmoid_losses(block); });
   return sum;
 }
 
 // See Note [One-sided loss].
 struct ContrastiveFunction : torch::autograd::Function<ContrastiveFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& image, const at::Tensor& text,
-                            const at::Tensor& log_scale, const std::optional<at::Tensor>& given_bias,
+                            const at::Tensor& log_scale,
+                            const std::optional<at::Tensor>& given_bias,
                             const c10::intrusive_ptr<LossState>& state) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
     const at::Tensor bias = given_bias.value_or(at::Tensor());
@@ -201,15 +201,14 @@ void check_pairs(const ContrastivePairs& pairs, const ContrastiveLossOptions& op
     return tensor.scalar_type() == image.scalar_type() && tensor.dim() == 0;
   };
   TRIPHASE_CHECK(
-      InternalError,
-      pairs.text.scalar_type() == image.scalar_type() && is_scalar(pairs.log_scale),
+      InternalError, pairs.text.scalar_type() == image.scalar_type() && is_scalar(pairs.log_scale),
       "the contrastive loss needs text and a 0-dim log_scale of the images' dtype ",
       at::toString(image.scalar_type()), ", got ", at::toString(pairs.text.scalar_type()), " and ",
       at::toString(pairs.log_scale.scalar_type()), " ", pairs.log_scale.sizes());
   const bool is_siglip = options.kind == ContrastiveLossKind::kSiglip;
-  TRIPHASE_CHECK(InternalError,
-                 pairs.bias.defined() == is_siglip && (!is_siglip || is_scalar(pairs.bias)),
-                 "the sigmoid loss needs a 0-dim bias of the images' dtype, and no other loss has one");
+  TRIPHASE_CHECK(
+      InternalError, pairs.bias.defined() == is_siglip && (!is_siglip || is_scalar(pairs.bias)),
+      "the sigmoid loss needs a 0-dim bias of the images' dtype, and no other loss has one");
   const bool is_grouped = options.negatives == Negatives::kGroup;
   TRIPHASE_CHECK(InternalError, pairs.negative_ids.defined() == is_grouped,
                  "negative_ids belong to Negatives::kGroup, and to it alone");
@@ -238,7 +237,8 @@ at::Tensor global_contrastive_loss(const ContrastivePairs& pairs, ProcessGroup& 
 at::Tensor global_contrastive_loss(const at::Tensor& image, const at::Tensor& text,
                                    const at::Tensor& log_scale, ProcessGroup& group,
                                    const ContrastiveLossOptions& options) {
-  return global_contrastive_loss(ContrastivePairs{image, text, log_scale, {}, {}, {}}, group, options);
+  return global_contrastive_loss(ContrastivePairs{image, text, log_scale, {}, {}, {}}, group,
+                                 options);
 }
 
 at::Tensor gather_with_gradient(const at::Tensor& rows, ProcessGroup& group) {

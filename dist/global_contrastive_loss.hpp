@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "dist/process_group.hpp"
-
 #include <cstdint>
+
+#include "dist/process_group.hpp"
 
 namespace triphase::dist {
 
 enum class ContrastiveLossKind { kInfonce, kSiglip };
 /// What a pair is compared with: all pairs, those of its rank, or those of its negative_ids.
 enum class Negatives { kGlobal, kLocal, kGroup };
-/// How texts reach the ranks: all of them at once, or a rank's at a time from neighbour to neighbour.
+/// How texts reach the ranks: all of them at once, or a rank's at a time from neighbour to
+/// neighbour.
 enum class TextTransport { kGather, kRing };
 
 struct ContrastiveLossOptions {
@@ -42,7 +43,8 @@ struct ContrastivePairs {
 /// @throws CommError when ranks disagree on width or dtype. Collective over group in forward and in
 ///         backward; the group must outlive the graph.
 /// Source: docs/numerics.md, "Global contrast"; Note [One-sided loss]. Several positives: Khosla et
-/// al. 2020 (SupCon), eq. 2; Yang et al. 2022 (UniCL), eq. 2 and 3. Sigmoid: Zhai et al. 2023, eq. 1.
+/// al. 2020 (SupCon), eq. 2; Yang et al. 2022 (UniCL), eq. 2 and 3. Sigmoid: Zhai et al. 2023,
+/// eq. 1.
 [[nodiscard]] at::Tensor global_contrastive_loss(const ContrastivePairs& pairs, ProcessGroup& group,
                                                  const ContrastiveLossOptions& options = {});
 
