@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/benchmark.hpp"
 
-#include "base/error.hpp"
-#include "dist/global_contrastive_loss.hpp"
-
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -18,7 +15,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fstream>
 #include <functional>
+#include <string>
+
+#include "base/error.hpp"
+#include "dist/global_contrastive_loss.hpp"
 
 namespace triphase::dist {
 namespace {
@@ -33,19 +35,46 @@ double sum_of(ProcessGroup& group, double value) {
   return group.all_reduce(at::full({1}, value, at::kDouble), ReduceOp::kSum)->wait().item<double>();
 }
 
-/// Median of `iterations` runs after one that does not count; each run is as slow as its slowest
-/// rank.
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// As slow as the slowest rank.
+double seconds_of(ProcessGroup& group, const std::function<void()>& run) {
+  group.barrier();
+  const auto start = Clock::now();
+  run();
+  return largest(group, std::chrono::duration<double>(Clock::now() - start).count());
+}
+
+/// Median of `iterations` runs after one that does not count.
 double median_seconds(ProcessGroup& group, int iterations, const std::function<void()>& run) {
   run();
   std::vector<double> seconds;
-  for (int i = 0; i < iterations; ++i) {
-    group.barrier();
-    const auto start = Clock::now();
-    run();
-    seconds.push_back(largest(group, std::chrono::duration<double>(Clock::now() - start).count()));
+  for (int i = 0; i < iterations; ++i) seconds.push_back(seconds_of(group, run));
+  return median(seconds);
+}
+
+/// A line of /proc/self/status, in bytes; 0 where there is none.
+double status_bytes(const std::string& name) {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    double kib = 0;
+    if (word == name + ":" && status >> kib) return kib * 1024;
   }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
+  return 0;
+}
+
+/// What a run takes beyond the memory that is resident before it, on the rank that takes most: only
+/// a first run tells, as the allocator keeps what was freed. 0 where the system does not let the
+/// high-water mark be put back.
+double peak_bytes(ProcessGroup& group, const std::function<void()>& run) {
+  std::ofstream reset("/proc/self/clear_refs");
+  reset << 5 << std::flush;  // proc(5): VmHWM becomes VmRSS
+  const double before = status_bytes("VmRSS");
+  run();
+  return largest(group, reset ? status_bytes("VmHWM") - before : 0);
 }
 
 at::Tensor unit_rows(std::int64_t rows, std::int64_t width, std::uint64_t seed) {
@@ -101,25 +130,39 @@ at::Tensor dense_contrastive_loss(const at::Tensor& image, const at::Tensor& tex
   return (by_image + by_text) / (2.0 * group.num_ranks());
 }
 
-LossTiming bench_loss(ProcessGroup& group, std::int64_t pairs_per_rank, std::int64_t width,
-                      int iterations) {
-  TRIPHASE_CHECK(ConfigError, iterations > 0, "iterations is ", iterations, ", expected 1 or more");
+LossTiming bench_loss(ProcessGroup& group, const LossBenchmarkOptions& options) {
+  TRIPHASE_CHECK(ConfigError, options.iterations > 0, "iterations is ", options.iterations,
+                 ", expected 1 or more");
   const auto seed = static_cast<std::uint64_t>(group.rank());
-  const at::Tensor image = unit_rows(pairs_per_rank, width, 2 * seed + 1);
-  const at::Tensor text = unit_rows(pairs_per_rank, width, 2 * seed + 2);
-  const at::Tensor log_scale = at::full({}, std::log(1 / 0.07), at::kFloat).requires_grad_();
+  at::Tensor image = unit_rows(options.pairs_per_rank, options.width, 2 * seed + 1);
+  at::Tensor text = unit_rows(options.pairs_per_rank, options.width, 2 * seed + 2);
+  at::Tensor log_scale = at::full({}, std::log(1 / 0.07), at::kFloat).requires_grad_();
   LossTiming timing;
-  timing.global_pairs = pairs_per_rank * group.num_ranks();
-  timing.tiled_seconds = median_seconds(group, iterations, [&] {
-    const at::Tensor loss = global_contrastive_loss(image, text, log_scale, group);
+  timing.global_pairs = options.pairs_per_rank * group.num_ranks();
+  const auto without_gradients = [&](const std::function<at::Tensor()>& loss_of) {
+    for (at::Tensor* tensor : {&image, &text, &log_scale}) tensor->mutable_grad().reset();
+    const at::Tensor loss = loss_of();
     loss.backward();
-    timing.tiled_loss = loss.item<double>();
-  });
-  timing.dense_seconds = median_seconds(group, iterations, [&] {
-    const at::Tensor loss = dense_contrastive_loss(image, text, log_scale, group);
-    loss.backward();
-    timing.dense_loss = sum_of(group, loss.item<double>());
-  });
+    return loss.item<double>();
+  };
+  const auto tiled = [&] {
+    timing.tiled_loss = without_gradients(
+        [&] { return global_contrastive_loss(image, text, log_scale, group, {options.tile}); });
+  };
+  const auto dense = [&] {
+    timing.dense_loss = sum_of(group, without_gradients([&] {
+                                 return dense_contrastive_loss(image, text, log_scale, group);
+                               }));
+  };
+  timing.tiled_bytes = peak_bytes(group, tiled);
+  if (options.with_dense) timing.dense_bytes = peak_bytes(group, dense);
+  std::vector<double> tiled_seconds, dense_seconds;
+  for (int i = 0; i < options.iterations; ++i) {
+    tiled_seconds.push_back(seconds_of(group, tiled));
+    if (options.with_dense) dense_seconds.push_back(seconds_of(group, dense));
+  }
+  timing.tiled_seconds = median(tiled_seconds);
+  if (options.with_dense) timing.dense_seconds = median(dense_seconds);
   return timing;
 }
 

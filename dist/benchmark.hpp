@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "dist/process_group.hpp"
-
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "dist/process_group.hpp"
 
 namespace triphase::dist {
 
@@ -23,18 +23,27 @@ struct CollectiveTiming {
 [[nodiscard]] std::vector<CollectiveTiming> bench_collectives(
     ProcessGroup& group, const std::vector<std::int64_t>& sizes_bytes, int iterations);
 
+struct LossBenchmarkOptions {
+  std::int64_t pairs_per_rank = 1024;
+  std::int64_t width = 512;
+  std::int64_t tile = 1024;
+  int iterations = 5;
+  bool with_dense = true;  ///< two matrices of b x B logits each, and as much for their gradients
+};
+
 struct LossTiming {
   std::int64_t global_pairs = 0;
   double tiled_seconds = 0;  ///< global_contrastive_loss forward and backward: median, slowest rank
-  double dense_seconds = 0;  ///< dense_contrastive_loss likewise
+  double dense_seconds = 0;  ///< dense_contrastive_loss likewise; 0 without it
+  double tiled_bytes = 0;    ///< resident beyond the inputs at most, gradients included; 0: unknown
+  double dense_bytes = 0;
   double tiled_loss = 0;
   double dense_loss = 0;  ///< summed over the ranks
 };
 
-/// Times both losses on random unit rows [pairs_per_rank, width] float32, the scale at 1/0.07.
-/// Collective over group.
-[[nodiscard]] LossTiming bench_loss(ProcessGroup& group, std::int64_t pairs_per_rank,
-                                    std::int64_t width, int iterations);
+/// Times both losses in turn on random unit rows [pairs_per_rank, width] float32, the scale at
+/// 1/0.07, after a first run of each, which measures memory. Collective over group.
+[[nodiscard]] LossTiming bench_loss(ProcessGroup& group, const LossBenchmarkOptions& options);
 
 /// The usual way to compute the same loss: both sides gathered with gradient, two b x B matrices of
 /// logits in memory. Returns this rank's part: the sum over ranks is L, and so for the gradients.

@@ -1,28 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/global_contrastive_loss.hpp"
 
-#include "base/error.hpp"
-
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/amax.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log.h>
-#include <ATen/ops/maximum.h>
-#include <ATen/ops/mm.h>
-#include <ATen/ops/mul.h>
-#include <ATen/ops/reciprocal.h>
-#include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
-#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/custom_class.h>
 
-#include <algorithm>
-#include <array>
-#include <limits>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "base/error.hpp"
+#include "dist/contrastive_tile.hpp"
+#include "dist/pair_layout.hpp"
 
 // Note [One-sided loss]
 // S_ij = s x_i.y_j with s = exp(log_scale); rank r holds rows i of its own images, columns j are
@@ -35,13 +30,18 @@
 //   dL/dy_j = s sum_i G_ij x_i          a part on every rank: reduce-scatter
 //   dL/dlog_scale = sum_ij G_ij S_ij    a part on every rank, returned as it is: the reducer sums
 // S exists tile by tile and is computed again in backward by the same calls, hence with the same
-// bits. Memory: 3 tile^2 + O(B (E + 1)) elements. Four products of b*B*E in all.
+// bits. Memory: tile^2 + O(b E + B) elements, with the gathered texts O(B E). Four products of
+// b*B*E in all. Several positives: 2I becomes 2T, T_ij = 1 / |P(i)| on P(i); |P(i)| = |P(j)| there,
+// so one T serves rows and columns.
+//
+// The sigmoid loss has G = (sigma(S + bias) - [j in P(i)]) / B and no sums over columns to join.
 //
 // Note [Small losses]
 // Near the end of training S_ii is the maximum of its row, about 100, and the loss of a row is far
 // below the spacing of float32 there. So neither max + log(sum) is ever formed nor its exponential:
 // the loss is (max - S_ii) + log(sum), with S_ii read from the tile that gave the maximum; the
-// softmax is exp(S - max) * (1 / sum).
+// softmax is exp(S - max) / sum. And sum is 1 plus little: what stands beside the positives is
+// summed by itself and joined to them in float64, as is the softmax of a positive less its target.
 
 namespace triphase::dist {
 namespace {
@@ -52,94 +52,19 @@ using torch::autograd::variable_list;
 /// Logits keep their dtype inside autocast, too.
 using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
 
-/// Running maxima and sums of exp(logit - maximum), one for each row or column.
-struct LogSumExp {
-  at::Tensor max;
-  at::Tensor sum;
+/// Joins the ranks' parts of the columns. Collective over group.
+void join_columns(SoftmaxSums& sums, ProcessGroup& group) {
+  const at::Tensor own_max = sums.column_max.to(at::kDouble, false, /*copy=*/true);
+  sums.column_max = group.all_reduce(sums.column_max, ReduceOp::kMax)->wait();
+  sums.column_sum.mul_(at::exp(own_max - sums.column_max));
+  sums.column_sum = group.all_reduce(sums.column_sum, ReduceOp::kSum)->wait();
+}
 
-  LogSumExp(std::int64_t count, const at::TensorOptions& options)
-      : max(at::full({count}, -std::numeric_limits<double>::infinity(), options)),
-        sum(at::zeros({count}, options)) {}
+double scale_of(const at::Tensor& log_scale) { return std::exp(log_scale.item<double>()); }
 
-  /// Takes in a tile of logits whose entries along `dim` belong to elements begin, begin + 1, ...
-  void absorb(const at::Tensor& logits, std::int64_t dim, std::int64_t begin, at::Tensor scratch) {
-    const std::int64_t count = logits.size(1 - dim);
-    at::Tensor old_max = max.narrow(0, begin, count);
-    at::Tensor old_sum = sum.narrow(0, begin, count);
-    const at::Tensor new_max = at::maximum(old_max, at::amax(logits, {dim}));
-    at::sub_out(scratch, logits, new_max.unsqueeze(dim));
-    scratch.exp_();
-    old_sum.mul_(at::exp(old_max - new_max)).add_(at::sum(scratch, {dim}));
-    old_max.copy_(new_max);
-  }
-  /// Joins the ranks' parts. Collective over group.
-  void join(ProcessGroup& group) {
-    const at::Tensor own_max = max.clone();
-    max = group.all_reduce(max, ReduceOp::kMax)->wait();
-    sum.mul_(at::exp(own_max - max));
-    sum = group.all_reduce(sum, ReduceOp::kSum)->wait();
-  }
-};
-
-struct Tile {
-  std::int64_t row, num_rows, column, num_columns;
-};
-
-/// The local rows and all columns of the logits, cut into tiles.
-class Tiling {
- public:
-  Tiling(const at::Tensor& scaled_image, const at::Tensor& all_text, std::int64_t first_row,
-         std::int64_t tile)
-      : image_(scaled_image), text_(all_text), first_row_(first_row), tile_(tile) {
-    const std::int64_t most = std::min(tile, image_.size(0)) * std::min(tile, text_.size(0));
-    for (at::Tensor& buffer : buffers_) buffer = at::empty({most}, image_.options());
-  }
-  /// Calls body(tile, logits) tile by tile, always in the same order.
-  template <class Body>
-  void for_each(Body&& body) {
-    for (std::int64_t row = 0; row < image_.size(0); row += tile_) {
-      for (std::int64_t column = 0; column < text_.size(0); column += tile_) {
-        const Tile tile{row, std::min(tile_, image_.size(0) - row), column,
-                        std::min(tile_, text_.size(0) - column)};
-        at::Tensor logits = buffer(0, tile);
-        at::mm_out(logits, image_.narrow(0, row, tile.num_rows),
-                   text_.narrow(0, column, tile.num_columns).t());
-        body(tile, logits);
-      }
-    }
-  }
-  /// Scratch of the tile's shape; number 0 holds the logits.
-  [[nodiscard]] at::Tensor buffer(std::size_t number, const Tile& tile) const {
-    return buffers_[number]
-        .narrow(0, 0, tile.num_rows * tile.num_columns)
-        .view({tile.num_rows, tile.num_columns});
-  }
-  /// Calls body(first local row, entries) with the part of the pairs' diagonal that lies in the
-  /// tile.
-  template <class Body>
-  void on_diagonal(const Tile& tile, const at::Tensor& values, Body&& body) const {
-    const std::int64_t row = first_row_ + tile.row;
-    const std::int64_t begin = std::max(tile.column, row);
-    const std::int64_t end = std::min(tile.column + tile.num_columns, row + tile.num_rows);
-    if (begin >= end) return;
-    const at::Tensor square =
-        values.narrow(0, begin - row, end - begin).narrow(1, begin - tile.column, end - begin);
-    body(begin - first_row_, square.diagonal());
-  }
-
- private:
-  const at::Tensor& image_;
-  const at::Tensor& text_;
-  std::int64_t first_row_;
-  std::int64_t tile_;
-  std::array<at::Tensor, 3> buffers_;
-};
-
-double scale_of(const at::Tensor& log_scale) { return at::exp(log_scale).item<double>(); }
-
-/// Sum of (max - diagonal) + log(sum), in float64. See Note [Small losses].
-double sum_of_losses(const at::Tensor& max, const at::Tensor& sum, const at::Tensor& diagonal) {
-  return at::sum((max - diagonal).add_(at::log(sum)), at::kDouble).item<double>();
+/// Sum of (max - mean of the positives) + log(sum), in float64. See Note [Small losses].
+double sum_of_losses(const at::Tensor& max, const at::Tensor& sum, const at::Tensor& positives) {
+  return at::sum((max.to(at::kDouble) - positives).add_(at::log(sum))).item<double>();
 }
 
 std::int64_t to_number(ProcessGroup& group) {
@@ -149,82 +74,102 @@ ProcessGroup& to_group(std::int64_t number) {
   return *reinterpret_cast<ProcessGroup*>(static_cast<std::intptr_t>(number));
 }
 
+/// What backward needs beside the tensors that autograd watches.
+struct LossState final : torch::CustomClassHolder {
+  ProcessGroup* group = nullptr;
+  ContrastiveLossOptions options;
+  PairLayout layout;
+  SoftmaxSums sums;  ///< of InfoNCE, columns joined
+};
+
+std::unique_ptr<ContrastiveTiles> tiles_of(const LossState& state, const at::Tensor& image,
+                                           const at::Tensor& log_scale, const at::Tensor& bias) {
+  const LogitMap map{scale_of(log_scale), bias.defined() ? bias.item<double>() : 0};
+  return make_contrastive_tiles(image, map, state.layout.keys, state.options.tile);
+}
+
+/// This rank's part of B L.
+double add_infonce(LossState& state, ContrastiveTiles& tiles, const at::Tensor& text,
+                   const at::Tensor& gathered) {
+  SoftmaxSums& sums = state.sums;
+  sums = tiles.start();
+  for_each_block(state.layout, state.options, text, gathered, *state.group,
+                 [&](const ColumnBlock& block) { tiles.add(block, sums); });
+  const bool is_local = state.options.negatives == Negatives::kLocal;
+  if (!is_local) join_columns(sums, *state.group);
+  const std::int64_t first = is_local ? 0 : state.layout.first_row;
+  const std::int64_t b = text.size(0);
+  // By symmetry the columns' positives add up to the rows'.
+  return 0.5 * (sum_of_losses(sums.row_max, sums.row_sum, sums.positive_mean) +
+                sum_of_losses(sums.column_max.narrow(0, first, b),
+                              sums.column_sum.narrow(0, first, b), sums.positive_mean));
+}
+
+double add_siglip(LossState& state, ContrastiveTiles& tiles, const at::Tensor& text,
+                  const at::Tensor& gathered) {
+  double sum = 0;
+  for_each_block(state.layout, state.options, text, gathered, *state.group,
+                 [&](const ColumnBlock& block) { sum += tiles.sum_of_sigmoid_losses(block); });
+  return sum;
+}
+
 // See Note [One-sided loss].
 struct ContrastiveFunction : torch::autograd::Function<ContrastiveFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& image, const at::Tensor& text,
-                            const at::Tensor& log_scale, std::int64_t group_number,
-                            std::int64_t tile) {
+                            const at::Tensor& log_scale,
+                            const std::optional<at::Tensor>& given_bias,
+                            const c10::intrusive_ptr<LossState>& state) {
     const NoAutocast guard(c10::autocast_dispatch_keyset);
-    ProcessGroup& group = to_group(group_number);
-    const at::Tensor all_text = group.all_gather(text.contiguous())->wait();
-    const std::int64_t b = image.size(0);
-    const std::int64_t first = group.rank() * b;
-    const at::Tensor scaled = image * scale_of(log_scale);
-
-    Tiling tiling(scaled, all_text, first, tile);
-    LogSumExp rows(b, image.options());
-    LogSumExp columns(all_text.size(0), image.options());
-    const at::Tensor diagonal = at::empty({b}, image.options());
-    tiling.for_each([&](const Tile& at, const at::Tensor& logits) {
-      rows.absorb(logits, 1, at.row, tiling.buffer(1, at));
-      columns.absorb(logits, 0, at.column, tiling.buffer(1, at));
-      tiling.on_diagonal(at, logits, [&](std::int64_t row, const at::Tensor& entries) {
-        diagonal.narrow(0, row, entries.size(0)).copy_(entries);
-      });
-    });
-    columns.join(group);
-    const double part =
-        sum_of_losses(rows.max, rows.sum, diagonal) +
-        sum_of_losses(columns.max.narrow(0, first, b), columns.sum.narrow(0, first, b), diagonal);
-    const at::Tensor total = at::full({1}, part / static_cast<double>(2 * all_text.size(0)),
+    const at::Tensor bias = given_bias.value_or(at::Tensor());
+    const at::Tensor rows = image.contiguous();
+    const at::Tensor own = text.contiguous();
+    const at::Tensor gathered = all_texts(state->layout, state->options, own, *state->group);
+    const auto tiles = tiles_of(*state, rows, log_scale, bias);
+    const bool is_infonce = state->options.kind == ContrastiveLossKind::kInfonce;
+    const double part = is_infonce ? add_infonce(*state, *tiles, own, gathered)
+                                   : add_siglip(*state, *tiles, own, gathered);
+    const at::Tensor total = at::full({1}, part / static_cast<double>(state->layout.total),
                                       image.options().dtype(at::kDouble));
-    ctx->saved_data["group"] = group_number;
-    ctx->saved_data["tile"] = tile;
-    ctx->save_for_backward({image, all_text, log_scale, rows.max, at::reciprocal(rows.sum),
-                            columns.max, at::reciprocal(columns.sum)});
-    return group.all_reduce(total, ReduceOp::kSum)->wait().to(image.scalar_type()).squeeze(0);
+    ctx->saved_data["state"] = c10::IValue::make_capsule(state);
+    ctx->save_for_backward({rows, own, gathered, log_scale, bias});
+    return state->group->all_reduce(total, ReduceOp::kSum)
+        ->wait()
+        .to(image.scalar_type())
+        .squeeze(0);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grad_output) {
     const at::NoGradGuard no_grad;
     const NoAutocast guard(c10::autocast_dispatch_keyset);
-    ProcessGroup& group = to_group(ctx->saved_data["group"].toInt());
+    const auto held = ctx->saved_data["state"].toCapsule();
+    const LossState& state = static_cast<const LossState&>(*held);
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor& image = saved[0];
-    const at::Tensor& all_text = saved[1];
-    const double scale = scale_of(saved[2]);
-    const at::Tensor scaled = image * scale;
-    const double weight = grad_output[0].item<double>() / static_cast<double>(2 * all_text.size(0));
+    const at::Tensor& log_scale = saved[3];
+    const at::Tensor& bias = saved[4];
+    const bool is_infonce = state.options.kind == ContrastiveLossKind::kInfonce;
+    const double weight = grad_output[0].item<double>() /
+                          static_cast<double>((is_infonce ? 2 : 1) * state.layout.total);
 
-    Tiling tiling(scaled, all_text, group.rank() * image.size(0), ctx->saved_data["tile"].toInt());
-    at::Tensor image_grad = at::zeros_like(image);
-    at::Tensor text_grad = at::zeros_like(all_text);
-    double log_scale_grad = 0;
-    tiling.for_each([&](const Tile& at, const at::Tensor& logits) {
-      const auto softmax = [&](std::size_t number, std::size_t buffer, std::int64_t dim) {
-        const std::int64_t begin = dim == 1 ? at.row : at.column;
-        at::Tensor result = tiling.buffer(buffer, at);
-        const auto of_tile = [&](const at::Tensor& all) {
-          return all.narrow(0, begin, logits.size(1 - dim)).unsqueeze(dim);
-        };
-        at::sub_out(result, logits, of_tile(saved[number]));
-        return result.exp_().mul_(of_tile(saved[number + 1]));
-      };
-      at::Tensor g = softmax(3, 1, 1);
-      at::Tensor product = softmax(5, 2, 0);
-      g.add_(product);
-      tiling.on_diagonal(at, g, [](std::int64_t, at::Tensor entries) { entries.sub_(2); });
-      g.mul_(weight);
-      image_grad.narrow(0, at.row, at.num_rows)
-          .addmm_(g, all_text.narrow(0, at.column, at.num_columns));
-      text_grad.narrow(0, at.column, at.num_columns)
-          .addmm_(g.t(), scaled.narrow(0, at.row, at.num_rows));
-      at::mul_out(product, g, logits);
-      log_scale_grad += at::sum(product, at::kDouble).item<double>();
-    });
-    image_grad.mul_(scale);
-    text_grad = group.reduce_scatter(text_grad)->wait();
-    return {image_grad, text_grad, at::full({}, log_scale_grad, saved[2].options()), at::Tensor(),
+    const auto tiles = tiles_of(state, image, log_scale, bias);
+    const at::Tensor image_grad = at::zeros_like(image);
+    SigmoidGradient parts;
+    const at::Tensor text_grad = sum_block_gradients(
+        state.layout, state.options, saved[1], saved[2], *state.group,
+        [&](const ColumnBlock& block, const at::Tensor& block_grad) {
+          if (is_infonce) {
+            parts.scale += tiles->add_gradient(block, state.sums, weight, image_grad, block_grad);
+            return;
+          }
+          const SigmoidGradient part =
+              tiles->add_sigmoid_gradient(block, weight, image_grad, block_grad);
+          parts.scale += part.scale;
+          parts.bias += part.bias;
+        });
+    const auto scalar = [](double value, const at::Tensor& like) {
+      return like.defined() ? at::full({}, value, like.options()) : at::Tensor();
+    };
+    return {image_grad, text_grad, scalar(parts.scale, log_scale), scalar(parts.bias, bias),
             at::Tensor()};
   }
 };
@@ -244,26 +189,56 @@ struct GatherFunction : torch::autograd::Function<GatherFunction> {
   }
 };
 
+void check_pairs(const ContrastivePairs& pairs, const ContrastiveLossOptions& options) {
+  const at::Tensor& image = pairs.image;
+  TRIPHASE_CHECK(InternalError, image.dim() == 2 && image.sizes() == pairs.text.sizes(),
+                 "the contrastive loss needs image and text [b,E] of equal shape, got ",
+                 image.sizes(), " and ", pairs.text.sizes());
+  TRIPHASE_CHECK(
+      InternalError, image.scalar_type() == at::kFloat || image.scalar_type() == at::kDouble,
+      "the contrastive loss needs Float or Double, got ", at::toString(image.scalar_type()));
+  const auto is_scalar = [&](const at::Tensor& tensor) {
+    return tensor.scalar_type() == image.scalar_type() && tensor.dim() == 0;
+  };
+  TRIPHASE_CHECK(
+      InternalError, pairs.text.scalar_type() == image.scalar_type() && is_scalar(pairs.log_scale),
+      "the contrastive loss needs text and a 0-dim log_scale of the images' dtype ",
+      at::toString(image.scalar_type()), ", got ", at::toString(pairs.text.scalar_type()), " and ",
+      at::toString(pairs.log_scale.scalar_type()), " ", pairs.log_scale.sizes());
+  const bool is_siglip = options.kind == ContrastiveLossKind::kSiglip;
+  TRIPHASE_CHECK(
+      InternalError, pairs.bias.defined() == is_siglip && (!is_siglip || is_scalar(pairs.bias)),
+      "the sigmoid loss needs a 0-dim bias of the images' dtype, and no other loss has one");
+  const bool is_grouped = options.negatives == Negatives::kGroup;
+  TRIPHASE_CHECK(InternalError, pairs.negative_ids.defined() == is_grouped,
+                 "negative_ids belong to Negatives::kGroup, and to it alone");
+  for (const at::Tensor* ids : {&pairs.positive_ids, &pairs.negative_ids})
+    TRIPHASE_CHECK(InternalError,
+                   !ids->defined() || (ids->is_cpu() && ids->scalar_type() == at::kLong &&
+                                       ids->sizes() == at::IntArrayRef{image.size(0)}),
+                   "ids are [b] Long on the host, b is ", image.size(0));
+  TRIPHASE_CHECK(InternalError, options.tile > 0, "tile is ", options.tile, ", expected 1 or more");
+}
+
 }  // namespace
+
+at::Tensor global_contrastive_loss(const ContrastivePairs& pairs, ProcessGroup& group,
+                                   const ContrastiveLossOptions& options) {
+  check_pairs(pairs, options);
+  const auto state = c10::make_intrusive<LossState>();
+  state->group = &group;
+  state->options = options;
+  state->layout = make_pair_layout(pairs, options.negatives, group);
+  // Autograd takes no undefined tensor.
+  const auto bias = pairs.bias.defined() ? std::optional(pairs.bias) : std::nullopt;
+  return ContrastiveFunction::apply(pairs.image, pairs.text, pairs.log_scale, bias, state);
+}
 
 at::Tensor global_contrastive_loss(const at::Tensor& image, const at::Tensor& text,
                                    const at::Tensor& log_scale, ProcessGroup& group,
                                    const ContrastiveLossOptions& options) {
-  TRIPHASE_CHECK(InternalError,
-                 image.dim() == 2 && image.sizes() == text.sizes() && image.size(0) > 0,
-                 "the contrastive loss needs image and text [b,E] of equal shape with b > 0, got ",
-                 image.sizes(), " and ", text.sizes());
-  TRIPHASE_CHECK(
-      InternalError, image.scalar_type() == at::kFloat || image.scalar_type() == at::kDouble,
-      "the contrastive loss needs Float or Double, got ", at::toString(image.scalar_type()));
-  TRIPHASE_CHECK(InternalError,
-                 text.scalar_type() == image.scalar_type() &&
-                     log_scale.scalar_type() == image.scalar_type() && log_scale.dim() == 0,
-                 "the contrastive loss needs text and a 0-dim log_scale of the images' dtype ",
-                 at::toString(image.scalar_type()), ", got ", at::toString(text.scalar_type()),
-                 " and ", at::toString(log_scale.scalar_type()), " ", log_scale.sizes());
-  TRIPHASE_CHECK(InternalError, options.tile > 0, "tile is ", options.tile, ", expected 1 or more");
-  return ContrastiveFunction::apply(image, text, log_scale, to_number(group), options.tile);
+  return global_contrastive_loss(ContrastivePairs{image, text, log_scale, {}, {}, {}}, group,
+                                 options);
 }
 
 at::Tensor gather_with_gradient(const at::Tensor& rows, ProcessGroup& group) {

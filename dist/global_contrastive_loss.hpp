@@ -1,31 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "dist/process_group.hpp"
-
 #include <cstdint>
+
+#include "dist/process_group.hpp"
 
 namespace triphase::dist {
 
+enum class ContrastiveLossKind { kInfonce, kSiglip };
+/// What a pair is compared with: all pairs, those of its rank, or those of its negative_ids.
+enum class Negatives { kGlobal, kLocal, kGroup };
+/// How texts reach the ranks: all of them at once, or a rank's at a time from neighbour to
+/// neighbour.
+enum class TextTransport { kGather, kRing };
+
 struct ContrastiveLossOptions {
   std::int64_t tile = 1024;  ///< rows and columns of logits held at once, per rank
+  ContrastiveLossKind kind = ContrastiveLossKind::kInfonce;
+  Negatives negatives = Negatives::kGlobal;
+  TextTransport transport = TextTransport::kGather;
 };
 
-/// Exact symmetric InfoNCE over the global batch,
-///   L = 1/(2B) sum_i [ce(row i) + ce(column i)],  S = exp(log_scale) * X Y^T,  B = num_ranks * b,
-/// without ever holding b x B logits: rank r owns image rows, texts are gathered, row and column
-/// log-sum-exps are formed tile by tile, columns joined by all-reduces of B floats.
+/// One rank's pairs; b may differ between ranks and be 0 on some.
+struct ContrastivePairs {
+  at::Tensor image;         ///< [b,E] unit rows, float32 or float64; pair i is row i
+  at::Tensor text;          ///< [b,E] same dtype
+  at::Tensor log_scale;     ///< 0-dim, same dtype; the caller has clamped it
+  at::Tensor bias;          ///< 0-dim, same dtype; kSiglip alone
+  at::Tensor positive_ids;  ///< [b] int64, host; undefined: a pair's only positive is itself
+  at::Tensor negative_ids;  ///< [b] int64, host; kGroup alone
+};
+
+/// An exact contrastive loss over the global batch without ever holding b x B logits. With
+/// S = exp(log_scale) X Y^T, candidates A(i) = the pairs that `negatives` lets i be compared with
+/// (itself among them), positives P(i) = those of A(i) with i's positive id, B = all pairs:
+///   kInfonce  L = 1/(2B) sum_i [logsumexp_A(i) S_ij - mean_P(i) S_ij] + the same of the columns
+///   kSiglip   L = 1/B sum_i sum_A(i) log(1 + exp(-z_ij (S_ij + bias))), z = 1 on P(i), else -1
+/// Rank r owns image rows; texts travel. Gradients are scaled so that summing every parameter's
+/// gradient over the ranks gives the gradient of L itself: log_scale and bias included.
 ///
-/// Gradients are scaled so that summing every parameter's gradient over the ranks gives the
-/// gradient of L itself: with one rank, with three, log_scale included.
-///
-/// @param image [b,E] unit rows, float32 or float64, the same b on every rank; pair i is row i
-/// @param text [b,E]
-/// @param log_scale 0-dim, same dtype; the caller has clamped it
-/// @return 0-dim: L, the same bits on every rank, with a graph to image, text and log_scale
-/// @throws CommError when ranks disagree on shapes. Collective over group in forward and in backward;
-///         the group must outlive the graph.
-/// Source: docs/numerics.md, "Global contrast"; reference derivation in Note [One-sided loss].
+/// @return 0-dim: L, the same bits on every rank, with a graph to image, text, log_scale and bias
+/// @throws CommError when ranks disagree on width or dtype. Collective over group in forward and in
+///         backward; the group must outlive the graph.
+/// Source: docs/numerics.md, "Global contrast"; Note [One-sided loss]. Several positives: Khosla et
+/// al. 2020 (SupCon), eq. 2; Yang et al. 2022 (UniCL), eq. 2 and 3. Sigmoid: Zhai et al. 2023,
+/// eq. 1.
+[[nodiscard]] at::Tensor global_contrastive_loss(const ContrastivePairs& pairs, ProcessGroup& group,
+                                                 const ContrastiveLossOptions& options = {});
+
+/// The usual case: InfoNCE, one positive a pair.
 [[nodiscard]] at::Tensor global_contrastive_loss(const at::Tensor& image, const at::Tensor& text,
                                                  const at::Tensor& log_scale, ProcessGroup& group,
                                                  const ContrastiveLossOptions& options = {});

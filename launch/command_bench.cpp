@@ -5,6 +5,8 @@
 #include "trainer/benchmark.hpp"
 #include "trainer/torch_setup.hpp"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <array>
 #include <cinttypes>
@@ -51,21 +53,31 @@ Action prepare_collectives(const Arguments& arguments, dist::Runtime& runtime) {
 }
 
 Action prepare_loss(const Arguments& arguments, dist::Runtime& runtime) {
-  const std::int64_t pairs = arguments.integer("pairs", 1024, 1, 1 << 20);
-  const std::int64_t width = arguments.integer("width", 512, 1, 1 << 16);
-  const auto count = static_cast<int>(iterations(arguments));
+  dist::LossBenchmarkOptions options;
+  options.pairs_per_rank = arguments.integer("pairs", options.pairs_per_rank, 1, 1 << 20);
+  options.width = arguments.integer("width", options.width, 1, 1 << 16);
+  options.tile = arguments.integer("tile", options.tile, 1, 1 << 16);
+  options.iterations = static_cast<int>(iterations(arguments));
+  options.with_dense = !arguments.has("no-dense");
   const std::string out = arguments.text("out");
   return [=, &runtime] {
     trainer::set_up_torch({}, runtime);
-    const dist::LossTiming t = dist::bench_loss(runtime.world(), pairs, width, count);
+    const dist::LossTiming t = dist::bench_loss(runtime.world(), options);
     if (runtime.rank() != 0) return ExitCode::kDone;
-    std::printf("%lld pairs of width %lld on %d ranks: tiled %.4f s, dense (two b x B matrices) %.4f s, tiled / dense %.2f\n"
-                "losses %.9g and %.9g\n",
-                static_cast<long long>(t.global_pairs), static_cast<long long>(width), runtime.num_ranks(),
-                t.tiled_seconds, t.dense_seconds, t.tiled_seconds / t.dense_seconds, t.tiled_loss, t.dense_loss);
+    std::printf("%lld pairs of width %lld on %d ranks, %d threads each\n%-30s %10s %10s %14s\n",
+                static_cast<long long>(t.global_pairs), static_cast<long long>(options.width), runtime.num_ranks(),
+                at::get_num_threads(), "", "seconds", "MiB", "loss");
+    const double mib = 1024.0 * 1024.0;
+    std::printf("%-30s %10.4f %10.1f %14.9g\n", "tiled", t.tiled_seconds, t.tiled_bytes / mib, t.tiled_loss);
+    if (options.with_dense)
+      std::printf("%-30s %10.4f %10.1f %14.9g\n%-30s %10.3f %10.4f\n", "dense (two b x B matrices)", t.dense_seconds,
+                  t.dense_bytes / mib, t.dense_loss, "tiled / dense", t.tiled_seconds / t.dense_seconds,
+                  t.tiled_bytes / t.dense_bytes);
     write_figures(out,
-                  Json{{"global_pairs", t.global_pairs}, {"width", width}, {"num_ranks", runtime.num_ranks()},
+                  Json{{"global_pairs", t.global_pairs}, {"width", options.width}, {"tile", options.tile},
+                       {"num_ranks", runtime.num_ranks()}, {"threads", at::get_num_threads()},
                        {"tiled_seconds", t.tiled_seconds}, {"dense_seconds", t.dense_seconds},
+                       {"tiled_bytes", t.tiled_bytes}, {"dense_bytes", t.dense_bytes},
                        {"tiled_loss", t.tiled_loss}, {"dense_loss", t.dense_loss}},
                   runtime);
     return ExitCode::kDone;
@@ -174,6 +186,8 @@ Command bench_loss_command() {
                    .example = "  mpirun -np 2 triphase bench loss --pairs 1024 --width 512",
                    .options = {{"pairs", "N", "pairs per rank (default 1024)"},
                                {"width", "N", "embedding width (default 512)"},
+                               {"tile", "N", "rows and columns of logits held at once (default 1024)"},
+                               {"no-dense", "", "leave the dense loss out: it holds four b x B matrices"},
                                kIterations,
                                kOut}},
           .prepare = prepare_loss};

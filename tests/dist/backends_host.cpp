@@ -29,7 +29,7 @@ void run_on_threads(int num_ranks, const RankBody& body, double timeout_seconds)
 
 std::vector<Backend> backends() {
   std::vector<Backend> all{{"self", [](const RankBody& body) { body(*dist::make_self_group()); }}};
-  for (const int n : {1, 2, 3, 4, 5})
+  for (const int n : {1, 2, 3, 4, 5, 8})
     all.push_back(
         {"threads" + std::to_string(n), [n](const RankBody& body) { run_on_threads(n, body); }});
   return all;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/benchmark.hpp"
 
-#include "tests/dist/backends.hpp"
-
 #include <gtest/gtest.h>
+
+#include "tests/dist/backends.hpp"
 
 namespace triphase::test {
 namespace {
@@ -32,12 +32,27 @@ TEST(Benchmark, BandwidthsFollowTheDefinitionsOfNcclTests) {
 TEST(Benchmark, BothLossesAreTheSameNumber) {
   for (const int n : {1, 3})
     run_on_threads(n, [n](dist::ProcessGroup& group) {
-      const dist::LossTiming timing = dist::bench_loss(group, 9, 16, 2);
+      dist::LossBenchmarkOptions options{.pairs_per_rank = 9, .width = 16, .iterations = 2};
+      const dist::LossTiming timing = dist::bench_loss(group, options);
       EXPECT_EQ(timing.global_pairs, 9 * n);
       EXPECT_GT(timing.tiled_seconds, 0);
       EXPECT_GT(timing.dense_seconds, 0);
       EXPECT_NEAR(timing.tiled_loss, timing.dense_loss, 1e-5 * timing.dense_loss);  // float32
+      options.with_dense = false;
+      const dist::LossTiming alone = dist::bench_loss(group, options);
+      EXPECT_EQ(alone.tiled_loss, timing.tiled_loss);
+      EXPECT_EQ(alone.dense_seconds, 0);
     });
+}
+
+TEST(Benchmark, TheTiledLossTakesLessMemoryThanTheDenseOne) {
+  run_on_threads(1, [](dist::ProcessGroup& group) {
+    const dist::LossTiming timing = dist::bench_loss(
+        group, {.pairs_per_rank = 3000, .width = 16, .tile = 512, .iterations = 1});
+    if (timing.tiled_bytes == 0) return;  // the system does not tell
+    EXPECT_GT(timing.dense_bytes, 4.0 * 4 * 3000 * 3000 * 0.9);
+    EXPECT_LT(timing.tiled_bytes, 0.2 * timing.dense_bytes);
+  });
 }
 
 }  // namespace

@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The global contrastive loss on every backend: equal to the dense formula on the joined batch.
-#include "tests/dist/contrastive_case.hpp"
-
-#include "dist/runtime.hpp"
-#include "tests/dist/backends.hpp"
-#include "tests/support/test_support.hpp"
-
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/flip.h>
@@ -14,6 +8,11 @@
 #include <ATen/ops/zeros.h>
 
 #include <limits>
+
+#include "dist/runtime.hpp"
+#include "tests/dist/backends.hpp"
+#include "tests/dist/contrastive_case.hpp"
+#include "tests/support/test_support.hpp"
 
 namespace triphase::test {
 namespace {
@@ -180,16 +179,16 @@ TEST_P(ContrastiveLossContract, ANumberThatIsNotFiniteReachesEveryRanksLoss) {
   });
 }
 
-TEST_P(ContrastiveLossContract, BatchesOfDifferentSizeAreAnErrorOnAllRanks) {
+TEST_P(ContrastiveLossContract, OtherWidthsOnOtherRanksAreAnErrorOnAllOfThem) {
   GetParam().run([](ProcessGroup& group) {
     if (group.num_ranks() == 1) return;
-    const ContrastiveCase part = make_case(group.rank() == 0 ? 3 : 2, 4, 14, 8);
+    const ContrastiveCase part = make_case(2, group.rank() == 0 ? 3 : 4, 14, 8);
     expect_error<CommError>(
         [&] {
           static_cast<void>(
               dist::global_contrastive_loss(part.image, part.text, part.log_scale, group));
         },
-        ExitCode::kCommunication, {"all_gather of Double [3, 4]", "[2, 4]"});
+        ExitCode::kCommunication, {"all_gather of Double [2, 3]", "[2, 4]"});
   });
 }
 
@@ -206,12 +205,24 @@ TEST_P(ContrastiveLossContract, WrongInputIsRefused) {
           ExitCode::kInternal, {word});
     };
     refuse(part.image, part.text.narrow(0, 0, 1), part.log_scale, 4, "equal shape");
-    refuse(part.image.narrow(0, 0, 0), part.text.narrow(0, 0, 0), part.log_scale, 4, "b > 0");
+    refuse(part.image.narrow(0, 0, 0), part.text.narrow(0, 0, 0), part.log_scale, 4, "no rank");
     refuse(part.image.to(at::kBFloat16), part.text.to(at::kBFloat16), part.log_scale, 4,
            "BFloat16");
     refuse(part.image, part.text.to(at::kFloat), part.log_scale, 4, "dtype Double");
     refuse(part.image, part.text, part.log_scale.unsqueeze(0), 4, "0-dim");
     refuse(part.image, part.text, part.log_scale, 0, "tile is 0");
+    const auto refuse_pairs = [&](const dist::ContrastivePairs& pairs,
+                                  const dist::ContrastiveLossOptions& options,
+                                  const std::string& word) {
+      expect_error<InternalError>(
+          [&] { static_cast<void>(dist::global_contrastive_loss(pairs, group, options)); },
+          ExitCode::kInternal, {word});
+    };
+    dist::ContrastivePairs pairs{part.image, part.text, part.log_scale, {}, {}, {}};
+    refuse_pairs(pairs, {.kind = dist::ContrastiveLossKind::kSiglip}, "bias");
+    refuse_pairs(pairs, {.negatives = dist::Negatives::kGroup}, "negative_ids");
+    pairs.positive_ids = at::zeros({3}, at::kLong);
+    refuse_pairs(pairs, {}, "b is 2");
   });
 }
 

@@ -196,7 +196,7 @@ void read_adapt_table(ConfigReader& reader, models::AdaptOptions& options) {
 
 void read_loss_table(ConfigReader& reader, LossOptions& options) {
   read_word(reader, "loss.kind", options.kind, {"infonce"},
-            {{"siglip", "the pairwise sigmoid loss has no form that spans the ranks here"}});
+            {{"siglip", "no model here has the bias that the pairwise sigmoid loss trains"}});
   reader.read("loss.temperature_init", options.temperature_init);
   read_word(reader, "loss.temperature_init_as", options.temperature_init_as,
             {"temperature", "scale", "log_scale"});

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#define TRIPHASE_LANE_BYTES 64
+#include "dist/contrastive_kernel_lanes.hpp"
+
+namespace triphase::dist {
+namespace {
+bool is_usable() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"); }
+}  // namespace
+
+extern const ContrastiveKernel<float> kContrastiveKernelFloat_avx512;
+extern const ContrastiveKernel<double> kContrastiveKernelDouble_avx512;
+constinit const ContrastiveKernel<float> kContrastiveKernelFloat_avx512{"avx512",
+                                                                        is_usable,
+                                                                        maxima<float>,
+                                                                        sums<float>,
+                                                                        gradient<float>,
+                                                                        exclude_other_groups<float>,
+                                                                        softplus_sums<float>,
+                                                                        sigmoid_gradient<float>};
+constinit const ContrastiveKernel<double> kContrastiveKernelDouble_avx512{
+    "avx512",
+    is_usable,
+    maxima<double>,
+    sums<double>,
+    gradient<double>,
+    exclude_other_groups<double>,
+    softplus_sums<double>,
+    sigmoid_gradient<double>};
+
+}  // namespace triphase::dist
