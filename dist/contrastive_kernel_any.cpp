@@ -9,21 +9,9 @@ bool is_usable() { return true; }
 
 extern const ContrastiveKernel<float> kContrastiveKernelFloat_any;
 extern const ContrastiveKernel<double> kContrastiveKernelDouble_any;
-constinit const ContrastiveKernel<float> kContrastiveKernelFloat_any{"any",
-                                                                     is_usable,
-                                                                     maxima<float>,
-                                                                     sums<float>,
-                                                                     gradient<float>,
-                                                                     exclude_other_groups<float>,
-                                                                     softplus_sums<float>,
-                                                                     sigmoid_gradient<float>};
-constinit const ContrastiveKernel<double> kContrastiveKernelDouble_any{"any",
-                                                                       is_usable,
-                                                                       maxima<double>,
-                                                                       sums<double>,
-                                                                       gradient<double>,
-                                                                       exclude_other_groups<double>,
-                                                                       softplus_sums<double>,
-                                                                       sigmoid_gradient<double>};
+constinit const ContrastiveKernel<float> kContrastiveKernelFloat_any =
+    kernel_of<float>("any", is_usable);
+constinit const ContrastiveKernel<double> kContrastiveKernelDouble_any =
+    kernel_of<double>("any", is_usable);
 
 }  // namespace triphase::dist

@@ -9,22 +9,9 @@ bool is_usable() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_sup
 
 extern const ContrastiveKernel<float> kContrastiveKernelFloat_avx512;
 extern const ContrastiveKernel<double> kContrastiveKernelDouble_avx512;
-constinit const ContrastiveKernel<float> kContrastiveKernelFloat_avx512{"avx512",
-                                                                        is_usable,
-                                                                        maxima<float>,
-                                                                        sums<float>,
-                                                                        gradient<float>,
-                                                                        exclude_other_groups<float>,
-                                                                        softplus_sums<float>,
-                                                                        sigmoid_gradient<float>};
-constinit const ContrastiveKernel<double> kContrastiveKernelDouble_avx512{
-    "avx512",
-    is_usable,
-    maxima<double>,
-    sums<double>,
-    gradient<double>,
-    exclude_other_groups<double>,
-    softplus_sums<double>,
-    sigmoid_gradient<double>};
+constinit const ContrastiveKernel<float> kContrastiveKernelFloat_avx512 =
+    kernel_of<float>("avx512", is_usable);
+constinit const ContrastiveKernel<double> kContrastiveKernelDouble_avx512 =
+    kernel_of<double>("avx512", is_usable);
 
 }  // namespace triphase::dist

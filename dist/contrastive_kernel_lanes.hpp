@@ -190,5 +190,18 @@ void sigmoid_gradient(const LogitRows<T>& slab, T bias, T weight, T* row_product
   }
 }
 
+/// All of the above as one kind of processor has them.
+template <class T>
+constexpr ContrastiveKernel<T> kernel_of(const char* name, bool (*is_usable)()) {
+  return {name,
+          is_usable,
+          maxima<T>,
+          sums<T>,
+          gradient<T>,
+          exclude_other_groups<T>,
+          softplus_sums<T>,
+          sigmoid_gradient<T>};
+}
+
 }  // namespace
 }  // namespace triphase::dist
