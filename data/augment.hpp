@@ -2,11 +2,22 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <vector>
 
 #include "base/random.hpp"
-#include "data/batch_loader.hpp"
+#include "data/volume.hpp"
 
 namespace triphase::data {
+
+/// Random changes of training volumes, keyed by (seed, epoch, sample index); all off by default.
+struct AugmentOptions {
+  double shift_voxels = 0;     ///< uniform whole-voxel shift in [-n, n] per axis, border repeated
+  double intensity_scale = 0;  ///< factor uniform in [1-s, 1+s] about the middle of output_range
+  double intensity_offset = 0; ///< added, uniform in [-o, o]
+  double noise_sigma = 0;      ///< white noise
+  double text_drop = 0;        ///< chance that a training report keeps a random subset of its sentences
+};
 
 /// Changes one volume as the options say: shift, scale, offset, noise, in this order. Values may
 /// leave output_range, as they would if the scanner had been set otherwise.

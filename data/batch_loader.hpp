@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "data/augment.hpp"
 #include "data/cache.hpp"
 
 #include <ATen/core/Tensor.h>
@@ -19,15 +20,6 @@ struct Batch {
   at::Tensor mask;     ///< [B,L] int64, 1 for tokens, 0 for padding
   at::Tensor labels;   ///< [B,F] int8: 1, 0, -1 (unknown)
   at::Tensor index;    ///< [B] int64 into Cache::entries()
-};
-
-/// Random changes of training volumes, keyed by (seed, epoch, sample index); all off by default.
-struct AugmentOptions {
-  double shift_voxels = 0;     ///< uniform whole-voxel shift in [-n, n] per axis, border repeated
-  double intensity_scale = 0;  ///< factor uniform in [1-s, 1+s] about the middle of output_range
-  double intensity_offset = 0; ///< added, uniform in [-o, o]
-  double noise_sigma = 0;      ///< white noise
-  double text_drop = 0;        ///< chance that a training report keeps a random subset of its sentences
 };
 
 struct BatchLoaderOptions {

@@ -3,7 +3,7 @@
 
 #include "base/error.hpp"
 #include "base/text_pattern.hpp"
-#include "models/module_paths.hpp"
+#include "models/target_pattern.hpp"
 
 #include <algorithm>
 #include <array>

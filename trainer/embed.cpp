@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/progress.hpp"
 #include "data/batch_loader.hpp"
+#include "models/two_tower.hpp"
 #include "trainer/compute_scope.hpp"
 #include "trainer/evaluate.hpp"
 

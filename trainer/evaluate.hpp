@@ -5,11 +5,16 @@
 #include "base/logging.hpp"
 #include "data/cache.hpp"
 #include "dist/runtime.hpp"
-#include "models/two_tower.hpp"
 #include "trainer/run_config.hpp"
+
+#include <ATen/core/Tensor.h>
 
 #include <string>
 #include <vector>
+
+namespace triphase::models {
+class TwoTower;
+}
 
 namespace triphase::trainer {
 

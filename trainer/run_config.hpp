@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "base/config_reader.hpp"
-#include "data/batch_loader.hpp"
+#include "data/augment.hpp"
 #include "data/preprocess.hpp"
 #include "data/report_text.hpp"
-#include "models/adapter_plan.hpp"
+#include "models/adapter_options.hpp"
 
 namespace triphase::trainer {
 

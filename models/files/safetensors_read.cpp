@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "models/weights.hpp"
+#include "models/files/weights_file.hpp"
 
 #include "base/error.hpp"
 #include "base/file.hpp"

@@ -10,7 +10,7 @@
 #include "base/error.hpp"
 #include "data/tokenizer.hpp"
 #include "models/peft_config.hpp"
-#include "models/weights.hpp"
+#include "models/files/weights_file.hpp"
 #include "tests/models/torch_file_builder.hpp"
 #include "tests/support/child_memory.hpp"
 #include "tests/support/test_support.hpp"

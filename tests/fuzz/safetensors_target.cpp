@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Input: a safetensors file. What is accepted must lie inside the file, element by element.
-#include "models/weights.hpp"
+#include "models/files/weights_file.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/fuzz/touch_tensors.hpp"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Input: a torch.save archive. Its sums of every member keep most mutations from the pickle inside;
 // torch_pickle begins there.
-#include "models/weights.hpp"
+#include "models/files/weights_file.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/fuzz/touch_tensors.hpp"
 

@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include "models/weights.hpp"
+#include "models/files/weights_file.hpp"
 #include "tests/fuzz/target.hpp"
 
 namespace triphase::fuzz {

@@ -2,7 +2,7 @@
 // Archives and pickles as torch.save writes them, and, field by field, as it never would.
 #pragma once
 
-#include "models/weights.hpp"
+#include "models/files/weights_file.hpp"
 
 #include <cstdint>
 #include <filesystem>
