@@ -215,6 +215,11 @@ std::int64_t ConfigReader::array_size(const std::string& path) {
   return size;
 }
 
+bool ConfigReader::has_table(const std::string& table) const {
+  const auto first = state_->given.lower_bound(table + ".");
+  return first != state_->given.end() && first->first.starts_with(table + ".");
+}
+
 std::string ConfigReader::origin(const std::string& path) const {
   const auto found = state_->given.find(path);
   return found == state_->given.end() ? "default" : found->second.value.origin;

@@ -56,6 +56,9 @@ class ConfigReader {
   /// "finding[0].name".
   [[nodiscard]] std::int64_t array_size(const std::string& path);
 
+  /// True when at least one key of `table` (e.g. "preprocess") was given, known or not.
+  [[nodiscard]] bool has_table(const std::string& table) const;
+
   /// "run.toml:12:9", "environment TRIPHASE__A__B", "--set a.b" or "default".
   [[nodiscard]] std::string origin(const std::string& path) const;
 

@@ -5,6 +5,11 @@
 #include "base/error.hpp"
 
 #include <xxhash.h>
+// The widest vector unit that the processor has, chosen as the program runs; the library's own
+// choice is that of its compilation.
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#endif
 
 #include <new>
 #include <vector>

@@ -10,6 +10,7 @@ endfunction()
 
 triphase_import_library(xxhash xxhash.h xxhash)
 triphase_import_library(deflate libdeflate.h deflate)
+triphase_import_library(zstd zstd.h zstd)
 triphase_import_library(pcre2 pcre2.h pcre2-8)
 
 add_library(triphase::hdf5 INTERFACE IMPORTED GLOBAL)

@@ -2,6 +2,7 @@
 #include "data/batch_loader.hpp"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
@@ -9,15 +10,16 @@
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <stop_token>
 #include <thread>
 #include <utility>
-#include <variant>
 
 #include "base/error.hpp"
 #include "data/augment.hpp"
+#include "data/voxel_codec.hpp"
 
 namespace triphase::data {
 namespace {
@@ -30,26 +32,49 @@ void check_options(const Cache& cache, const BatchLoaderOptions& options) {
                  ", expected at least 1.");
   TRIPHASE_CHECK(ConfigError, options.num_workers >= 1, "data.workers is ", options.num_workers,
                  ", expected at least 1.");
-  TRIPHASE_CHECK(ConfigError, options.prefetch_batches >= 1, "the number of prefetched batches is ",
-                 options.prefetch_batches, ", expected at least 1.");
+  TRIPHASE_CHECK(ConfigError, options.read_ahead_bytes >= 1, "data.read_ahead_bytes is ",
+                 options.read_ahead_bytes, ", expected at least 1.");
   const auto size = static_cast<std::int64_t>(cache.entries().size());
   for (const std::int64_t index : options.sample_indices)
     TRIPHASE_CHECK(InternalError, index >= 0 && index < size, "sample index ", index,
                    " is outside the cache's ", size, " samples.");
+  for (const auto* ids : {&options.positive_ids, &options.negative_ids})
+    TRIPHASE_CHECK(InternalError, ids->empty() || std::ssize(*ids) == size, "there are ",
+                   ids->size(), " ids for ", size, " samples");
+}
+
+/// [B] the ids of these samples; undefined when nobody has one.
+at::Tensor picked(const std::vector<std::int64_t>& ids, const at::Tensor& index) {
+  if (ids.empty()) return {};
+  const at::Tensor result = at::empty_like(index);
+  const std::int64_t* sample = index.const_data_ptr<std::int64_t>();
+  std::transform(sample, sample + index.numel(), result.mutable_data_ptr<std::int64_t>(),
+                 [&](std::int64_t i) { return ids[static_cast<std::size_t>(i)]; });
+  return result;
 }
 
 }  // namespace
 
 struct BatchLoader::State {
+  /// A batch whose samples are being read.
+  struct Making {
+    Batch batch;
+    std::int64_t num_left = 0;  ///< samples that are not read yet
+    std::exception_ptr error;   ///< of one of them
+  };
+
   const Cache& cache;
   const BatchLoaderOptions options;
+  const std::int64_t num_samples;
   const std::int64_t num_batches;
+  const std::int64_t read_ahead;  ///< batches
 
-  std::mutex mutex;  ///< guards the four that follow
+  std::mutex mutex;  ///< guards what follows
   std::condition_variable_any changed;
-  std::int64_t next_to_make = 0;
+  std::int64_t next_sample = 0;  ///< to be read, in reading order
   std::int64_t next_to_give = 0;
-  std::map<std::int64_t, std::variant<Batch, std::exception_ptr>> ready;
+  std::map<std::int64_t, Making> making;  ///< and what is ready, by number
+  std::vector<at::Tensor> pool;           ///< volumes of full batches, also those that are in use
   double waited_seconds = 0;
   std::vector<std::jthread> workers;  ///< last, so that they end before what they use
 
@@ -61,83 +86,141 @@ struct BatchLoader::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   void work(const std::stop_token& stop);
-  [[nodiscard]] Batch make_batch(std::int64_t number, const std::stop_token& stop) const;
-  void fill_sample(std::int64_t index, float* volume) const;
+  [[nodiscard]] bool may_read() const {
+    return next_sample >= num_samples ||
+           next_sample / options.batch_size < next_to_give + read_ahead;
+  }
+  [[nodiscard]] Making start_batch(std::int64_t number);
+  [[nodiscard]] at::Tensor take_volumes(std::int64_t size);
+  [[nodiscard]] std::int64_t sample_index(std::int64_t place) const {
+    return options.sample_indices[static_cast<std::size_t>(place)];
+  }
+  void fill_volume(std::int64_t index, at::Tensor& volumes, std::int64_t row) const;
+  [[nodiscard]] bool augments_volumes() const;
   [[nodiscard]] KeyedRandom random(std::int64_t index, std::uint64_t purpose) const {
     return {options.seed, static_cast<std::uint64_t>(options.epoch),
             static_cast<std::uint64_t>(index), purpose};
   }
 };
 
+namespace {
+
+std::int64_t volume_voxels(const Cache& cache) {
+  const Shape3& shape = cache.spec().preprocess.volume_shape;
+  return shape[0] * shape[1] * shape[2];
+}
+
+/// How many batches may be ready or in the making.
+std::int64_t batches_ahead(const Cache& cache, const BatchLoaderOptions& options) {
+  const std::int64_t volume = volume_voxels(cache) * (options.as_bfloat16 ? 2 : 4);
+  return std::max<std::int64_t>(1, options.read_ahead_bytes / volume / options.batch_size);
+}
+
+}  // namespace
+
 BatchLoader::State::State(const Cache& the_cache, BatchLoaderOptions the_options)
     : cache(the_cache),
       options(std::move(the_options)),
-      num_batches(
-          (static_cast<std::int64_t>(options.sample_indices.size()) + options.batch_size - 1) /
-          options.batch_size) {
-  const auto useful = std::min(
-      {static_cast<std::int64_t>(options.num_workers), options.prefetch_batches, num_batches});
+      num_samples(static_cast<std::int64_t>(options.sample_indices.size())),
+      num_batches((num_samples + options.batch_size - 1) / options.batch_size),
+      read_ahead(batches_ahead(cache, options)) {
+  const auto useful = std::min<std::int64_t>(options.num_workers, num_samples);
   for (std::int64_t i = 0; i < useful; ++i)
     workers.emplace_back([this](const std::stop_token& stop) { work(stop); });
 }
 
 void BatchLoader::State::work(const std::stop_token& stop) {
-  while (true) {
-    std::unique_lock lock(mutex);
-    const bool go_on = changed.wait(lock, stop, [&] {
-      return next_to_make >= num_batches || next_to_make < next_to_give + options.prefetch_batches;
-    });
-    if (!go_on || next_to_make >= num_batches) return;
-    const std::int64_t number = next_to_make++;
-    lock.unlock();
-    std::variant<Batch, std::exception_ptr> made;
-    try {
-      made = make_batch(number, stop);
-    } catch (...) {
-      made = std::current_exception();
+  std::unique_lock lock(mutex);
+  while (changed.wait(lock, stop, [&] { return may_read(); })) {
+    if (next_sample >= num_samples) return;
+    const std::int64_t place = next_sample++;
+    const std::int64_t number = place / options.batch_size;
+    auto found = making.find(number);
+    if (found == making.end()) found = making.emplace(number, start_batch(number)).first;
+    Making& made = found->second;  // stays where it is, and is given away when all is read
+    std::exception_ptr error;
+    if (!made.error) {
+      lock.unlock();
+      try {
+        fill_volume(sample_index(place), made.batch.volumes, place % options.batch_size);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      lock.lock();
     }
-    if (stop.stop_requested()) return;
-    lock.lock();
-    ready.emplace(number, std::move(made));
+    if (error && !made.error) made.error = error;
+    if (--made.num_left > 0) continue;
     lock.unlock();
     changed.notify_all();
+    lock.lock();
   }
 }
 
-void BatchLoader::State::fill_sample(std::int64_t index, float* volume) const {
-  cache.read_volume(index, volume);
-  const PreprocessOptions& preprocess = cache.spec().preprocess;
-  augment_volume(options.augment, preprocess.volume_shape, preprocess.output_range,
-                 random(index, kVolumePurpose), volume);
+bool BatchLoader::State::augments_volumes() const {
+  const AugmentOptions& augment = options.augment;
+  return augment.shift_voxels >= 1 || augment.intensity_scale != 0 ||
+         augment.intensity_offset != 0 || augment.noise_sigma > 0;
 }
 
-Batch BatchLoader::State::make_batch(std::int64_t number, const std::stop_token& stop) const {
-  const std::int64_t begin = number * options.batch_size;
-  const std::int64_t size = std::min(
-      options.batch_size, static_cast<std::int64_t>(options.sample_indices.size()) - begin);
+void BatchLoader::State::fill_volume(std::int64_t index, at::Tensor& volumes,
+                                     std::int64_t row) const {
+  const std::int64_t voxels = volume_voxels(cache);
+  const PreprocessOptions& preprocess = cache.spec().preprocess;
+  const auto augment = [&](float* volume) {
+    augment_volume(options.augment, preprocess.volume_shape, preprocess.output_range,
+                   random(index, kVolumePurpose), volume);
+  };
+  if (!options.as_bfloat16) {
+    float* volume = volumes.mutable_data_ptr<float>() + row * voxels;
+    cache.read_volume(index, volume);
+    return augment(volume);
+  }
+  auto* volume = static_cast<std::uint16_t*>(volumes.mutable_data_ptr()) + row * voxels;
+  if (!augments_volumes()) return cache.read_volume(index, volume);
+  thread_local std::vector<float> wide;
+  wide.resize(static_cast<std::size_t>(voxels));
+  cache.read_volume(index, wide.data());
+  augment(wide.data());
+  std::transform(wide.begin(), wide.end(), volume, bfloat16_from_float);
+}
+
+/// Memory that the system gives afresh costs a fault for every page, more than the reading.
+at::Tensor BatchLoader::State::take_volumes(std::int64_t size) {
   const Shape3& shape = cache.spec().preprocess.volume_shape;
+  const auto type = options.as_bfloat16 ? at::kBFloat16 : at::kFloat;
+  const auto make = [&] { return at::empty({size, 1, shape[0], shape[1], shape[2]}, type); };
+  if (size < options.batch_size) return make();
+  for (const at::Tensor& held : pool)
+    if (held.use_count() == 1 && held.storage().use_count() == 1) return held;
+  pool.push_back(make());
+  return pool.back();
+}
+
+BatchLoader::State::Making BatchLoader::State::start_batch(std::int64_t number) {
+  const std::int64_t begin = number * options.batch_size;
+  const std::int64_t size = std::min(options.batch_size, num_samples - begin);
   const auto num_findings = static_cast<std::int64_t>(cache.findings().size());
 
   std::vector<std::vector<std::int64_t>> texts;
   std::size_t longest = 0;
   for (std::int64_t b = 0; b < size; ++b) {
-    const std::int64_t index = options.sample_indices[static_cast<std::size_t>(begin + b)];
+    const std::int64_t index = sample_index(begin + b);
     texts.push_back(augment_tokens(options.augment,
                                    cache.entries()[static_cast<std::size_t>(index)].tokens,
                                    options.period_token_id, random(index, kTextPurpose)));
     longest = std::max(longest, texts.back().size());
   }
   const auto length = static_cast<std::int64_t>(longest);
-  Batch batch{.volumes = at::empty({size, 1, shape[0], shape[1], shape[2]}, at::kFloat),
+  Batch batch{.volumes = take_volumes(size),
               .tokens = at::full({size, length}, options.pad_id, at::kLong),
               .mask = at::zeros({size, length}, at::kLong),
               .labels = at::empty({size, num_findings}, at::kChar),
-              .index = at::empty({size}, at::kLong)};
-  for (std::int64_t b = 0; b < size && !stop.stop_requested(); ++b) {
-    const std::int64_t index = options.sample_indices[static_cast<std::size_t>(begin + b)];
+              .index = at::empty({size}, at::kLong),
+              .positive_ids = {},
+              .negative_ids = {}};
+  for (std::int64_t b = 0; b < size; ++b) {
+    const std::int64_t index = sample_index(begin + b);
     const CacheEntry& entry = cache.entries()[static_cast<std::size_t>(index)];
-    fill_sample(index,
-                batch.volumes.mutable_data_ptr<float>() + b * shape[0] * shape[1] * shape[2]);
     const auto& text = texts[static_cast<std::size_t>(b)];
     std::copy(text.begin(), text.end(), batch.tokens.mutable_data_ptr<std::int64_t>() + b * length);
     std::fill_n(batch.mask.mutable_data_ptr<std::int64_t>() + b * length, text.size(), 1);
@@ -145,7 +228,9 @@ Batch BatchLoader::State::make_batch(std::int64_t number, const std::stop_token&
               batch.labels.mutable_data_ptr<std::int8_t>() + b * num_findings);
     batch.index.mutable_data_ptr<std::int64_t>()[b] = index;
   }
-  return batch;
+  batch.positive_ids = picked(options.positive_ids, batch.index);
+  batch.negative_ids = picked(options.negative_ids, batch.index);
+  return {.batch = std::move(batch), .num_left = size, .error = nullptr};
 }
 
 BatchLoader::BatchLoader(const Cache& cache, BatchLoaderOptions options) {
@@ -160,16 +245,18 @@ std::optional<Batch> BatchLoader::next() {
   std::unique_lock lock(state.mutex);
   if (state.next_to_give >= state.num_batches) return std::nullopt;
   const auto started = std::chrono::steady_clock::now();
-  state.changed.wait(lock, [&] { return state.ready.contains(state.next_to_give); });
+  state.changed.wait(lock, [&] {
+    const auto found = state.making.find(state.next_to_give);
+    return found != state.making.end() && found->second.num_left == 0;
+  });
   state.waited_seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  auto node = state.ready.extract(state.next_to_give);
+  auto node = state.making.extract(state.next_to_give);
   ++state.next_to_give;
   lock.unlock();
   state.changed.notify_all();
-  if (const auto* error = std::get_if<std::exception_ptr>(&node.mapped()))
-    std::rethrow_exception(*error);
-  return std::get<Batch>(std::move(node.mapped()));
+  if (node.mapped().error) std::rethrow_exception(node.mapped().error);
+  return std::move(node.mapped().batch);
 }
 
 double BatchLoader::waited_seconds() const {

@@ -13,14 +13,21 @@
 
 namespace triphase::data {
 
+/// How chunks are stored. kZstd: bytes shuffled by their place in a voxel, then one zstd frame; HDF5's
+/// filters "shuffle" and 32015, which h5py reads with the package hdf5plugin.
+enum class Compression { kNone, kZstd };
+[[nodiscard]] std::string compression_name(Compression compression);  ///< "none", "zstd"
+[[nodiscard]] Compression compression_from_name(const std::string& name);  ///< @throws ConfigError
+
 /// What decides a cache's content. Its text is hashed into every shard (`spec_hash`).
 struct CacheSpec {
   PreprocessOptions preprocess;
   std::string tokenizer_hash;
   std::int64_t max_text_tokens = 1024;
   TextPreparation text_preparation = TextPreparation::kWordPunct;
-  /// Canonical JSON of everything above plus the format's version. The usual text preparation is
-  /// not written: caches from before there was another keep their hash.
+  Compression compression = Compression::kNone;
+  /// Canonical JSON of everything above plus the format's version. The usual text preparation and
+  /// no compression are not written: caches from before there was another keep their hash.
   [[nodiscard]] std::string text() const;
   /// hex xxh3 of text().
   [[nodiscard]] std::string hash() const;
@@ -33,8 +40,18 @@ struct CacheBuildOptions {
   PreprocessOptions preprocess;
   std::int64_t max_text_tokens = 1024;
   TextPreparation text_preparation = TextPreparation::kWordPunct;
-  std::int64_t shard_bytes = std::int64_t{4} << 30;  ///< target size of one shard's volumes
+  Compression compression = Compression::kNone;
+  std::int64_t shard_bytes = std::int64_t{4} << 30;  ///< target size of one shard's volumes, uncompressed
   int num_threads = 1;                               ///< per rank
+  bool is_strict = false;  ///< one study that cannot be cached ends the build
+};
+
+/// A study that is left out because its image or report cannot be read.
+struct FailedStudy {
+  std::int64_t record_index = 0;  ///< into the manifest
+  std::string id;
+  std::int64_t line = 0;  ///< of the manifest
+  std::string reason;     ///< without the image's path
 };
 
 /// A shard that a build has to write, or finds as it should be.
@@ -51,11 +68,12 @@ struct CachePlan {
   CacheBuildOptions options;
   std::int64_t volumes_per_shard = 0;  ///< the last shard may hold fewer
   std::vector<ShardTask> shards;
+  std::vector<FailedStudy> failed;  ///< studies that shards which are up to date rightly lack
   [[nodiscard]] std::int64_t num_stale_volumes() const;
 };
 
-/// Reads the manifest, checks that every image is there, and divides the records into shards; all
-/// count as stale. `min_shards`: at least so many (as far as there are records), so that every rank
+/// Reads the manifest, checks that every image is there (strict) or any, and divides the records
+/// into shards; all count as stale. `min_shards`: at least so many (as far as there are records), so that every rank
 /// has work; the division of an earlier build under the same specification is kept. Purely local.
 /// @throws ConfigError, DataError
 [[nodiscard]] CachePlan divide_manifest(const CacheBuildOptions& options, std::int64_t min_shards);
@@ -65,9 +83,11 @@ void divide_into_shards(CachePlan& plan, std::int64_t volumes_per_shard);
 
 /// Looks which of this rank's shards (those with i % num_ranks == rank) already lie in out_dir,
 /// with just these studies under just this specification (report, labels, split; size, modification
-/// time and, where that differs, content hash of each image), and marks them. Calls after_study at
-/// least once for each study looked at. All ranks look before any builds. Purely local.
-/// @throws DataError, IoError
+/// time and, where that differs, content hash of each image), and marks them. A study that an
+/// earlier build left out is tried again: only where it can be cached now the shard is stale. Calls
+/// after_study at least once for each study looked at. All ranks look before any builds. Purely
+/// local.
+/// @throws DataError (66) when the image of a study is gone that a shard holds; IoError
 void find_up_to_date_shards(CachePlan& plan, int rank, int num_ranks,
                             const std::function<void()>& after_study);
 
@@ -76,17 +96,27 @@ void find_up_to_date_shards(CachePlan& plan, int rank, int num_ranks,
 
 /// Writes this rank's share of the stale shards (task i belongs to rank i % num_ranks among the
 /// stale ones): read, preprocess, tokenize; `.part`, fsync, rename. `on_volume` is called after
-/// each volume, from any thread. Purely local: the caller agrees on success over the ranks
-/// afterwards.
-/// @throws DataError naming line, id and path of the bad record; IoError
-void build_cache_shards(const CachePlan& plan, int rank, int num_ranks,
-                        const std::function<void()>& on_volume);
+/// each volume, cached or not, from any thread. Purely local: the caller agrees on success over the
+/// ranks afterwards.
+/// @return the studies that were left out
+/// @throws DataError naming line, id and path of the bad record (strict); IoError
+std::vector<FailedStudy> build_cache_shards(const CachePlan& plan, int rank, int num_ranks,
+                                            const std::function<void()>& on_volume);
 
-/// Writes cache.json (spec, findings, counts, file hashes) and deletes leftovers (`*.part`, shards
-/// that are no part of the plan). Called on one rank, after all ranks have built. Calls after_shard
-/// after each shard. @throws IoError
-void finish_cache(
-    const CachePlan& plan, const std::function<void()>& after_shard = [] {});
+/// What a finished cache holds.
+struct CacheTotals {
+  std::int64_t num_volumes = 0;
+  std::int64_t num_shards = 0;
+  std::int64_t bytes = 0;  ///< of all shards
+};
+
+/// Writes cache.json (spec, findings, counts, what was left out, file hashes) and deletes leftovers
+/// (`*.part`, shards that are no part of the plan). Called on one rank, after all ranks have built,
+/// with all that they left out (plan.failed is added). Calls after_shard after each shard.
+/// @throws DataError when no study could be cached; IoError
+CacheTotals finish_cache(
+    const CachePlan& plan, std::vector<FailedStudy> failed = {},
+    const std::function<void()>& after_shard = [] {});
 
 /// One sample's facts, without its voxels.
 struct CacheEntry {
@@ -103,25 +133,32 @@ struct CacheEntry {
 /// time by positional reads outside HDF5, checked against their xxh3, and converted to float32.
 class Cache {
  public:
+  /// @param staging a folder with copies of some shards (see stage_shards), which are read instead;
+  ///        empty: none
   /// @throws DataError (66) when there is no cache.json; (65) when a shard is missing, damaged, or
-  /// was
-  ///         built under another specification than cache.json says
-  explicit Cache(const std::filesystem::path& folder);
+  ///         was built under another specification than cache.json says
+  explicit Cache(const std::filesystem::path& folder, const std::filesystem::path& staging = {});
   ~Cache();
   Cache(Cache&&) noexcept;
   Cache& operator=(Cache&&) noexcept;
 
   [[nodiscard]] const CacheSpec& spec() const;
   [[nodiscard]] const std::vector<std::string>& findings() const;
+  [[nodiscard]] const std::vector<FailedStudy>& left_out() const;  ///< by the build, by record_index
   [[nodiscard]] const std::vector<CacheEntry>& entries() const;
   [[nodiscard]] const std::filesystem::path& folder() const;
   /// hex xxh3 over spec and, for each sample, who it is, tokens, labels and chunk hash: which data
   /// a run saw.
   [[nodiscard]] const std::string& data_hash() const;
-  /// Voxels of sample `index` as float32 [X,Y,Z] into out (volume_shape product floats). Safe to
-  /// call from several threads. @throws DataError naming id, shard and place when the chunk's hash
-  /// is wrong; IoError
+  /// Voxels of sample `index` as float32 [X,Y,Z] into out (volume_shape product floats; of no use
+  /// after an error). Safe to call from several threads. @throws DataError naming id, shard and
+  /// place when the chunk's hash is wrong; IoError
   void read_volume(std::int64_t index, float* out) const;
+  /// The same rounded to bfloat16 (to nearest, ties to even), as its bits.
+  void read_volume(std::int64_t index, std::uint16_t* out) const;
+  /// Bytes of a sample's chunk in its shard, and these bytes as they are, unchecked.
+  [[nodiscard]] std::int64_t stored_bytes(std::int64_t index) const;
+  void read_stored(std::int64_t index, std::byte* out) const;
   /// Indices of the samples of one split ("all": every one), of the given sites (empty: every one).
   /// @throws DataError when none is left, naming the splits and sites there are
   [[nodiscard]] std::vector<std::int64_t> select(const std::string& split,

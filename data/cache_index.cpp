@@ -16,16 +16,21 @@ namespace {
 namespace fs = std::filesystem;
 constexpr const char* kFormat = "triphase-cache";
 constexpr std::int64_t kMaxIndexBytes = std::int64_t{1} << 30;
+constexpr const char* kRepair =
+    " It is damaged, or a build was interrupted. Run triphase cache build again.";
 
-Json shard_json(const ShardIndex& shard) {
+Json shard_json(const ShardIndex& shard, const CacheSpec& spec) {
   Json json;
   json["file"] = shard.file_name;
-  json["volumes"] = shard.chunk_offsets.size();
+  json["volumes"] = shard.chunks.size();
   json["bytes"] = shard.bytes;
-  json["mtime_ns"] = shard.mtime_ns;
   json["facts_hash"] = hex64(shard.facts_hash);
   json["outside_hash"] = hex64(shard.outside_hash);
-  json["chunk_offsets"] = shard.chunk_offsets;
+  Json& offsets = json["chunk_offsets"] = Json::array();
+  for (const ChunkPlace& chunk : shard.chunks) offsets.push_back(chunk.offset);
+  if (spec.compression == Compression::kNone) return json;
+  Json& bytes = json["chunk_bytes"] = Json::array();
+  for (const ChunkPlace& chunk : shard.chunks) bytes.push_back(chunk.bytes);
   return json;
 }
 
@@ -36,15 +41,21 @@ std::uint64_t parse_hex(const std::string& text) {
   return value;
 }
 
-ShardIndex parse_shard(const Json& json) {
+ShardIndex parse_shard(const Json& json, const CacheSpec& spec) {
   ShardIndex shard;
   json.at("file").get_to(shard.file_name);
   if (!is_shard_name(shard.file_name)) throw std::invalid_argument("no shard: " + shard.file_name);
   json.at("bytes").get_to(shard.bytes);
-  json.at("mtime_ns").get_to(shard.mtime_ns);
   shard.facts_hash = parse_hex(json.at("facts_hash").get<std::string>());
   shard.outside_hash = parse_hex(json.at("outside_hash").get<std::string>());
-  json.at("chunk_offsets").get_to(shard.chunk_offsets);
+  const auto offsets = json.at("chunk_offsets").get<std::vector<std::int64_t>>();
+  std::vector<std::int64_t> bytes(offsets.size(), volume_bytes(spec));
+  if (spec.compression != Compression::kNone) json.at("chunk_bytes").get_to(bytes);
+  if (bytes.size() != offsets.size()) throw std::invalid_argument("places and sizes differ");
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    if (!can_be_chunk_size(spec, bytes[i])) throw std::invalid_argument("no size of a volume");
+    shard.chunks.push_back({offsets[i], bytes[i]});
+  }
   return shard;
 }
 
@@ -57,14 +68,17 @@ Json index_json(const CacheIndex& index) {
   json["findings"] = index.findings;
   Json& counts = json["counts"];
   std::size_t volumes = 0;
-  for (const ShardIndex& shard : index.shards) volumes += shard.chunk_offsets.size();
+  for (const ShardIndex& shard : index.shards) volumes += shard.chunks.size();
   counts["volumes"] = volumes;
   counts["patients"] = index.num_patients;
   counts["by_site"] = index.volumes_per_site;
   counts["by_split"] = index.volumes_per_split;
+  json["left_out"] = Json::array();
+  for (const FailedStudy& study : index.left_out)
+    json["left_out"].push_back({{"id", study.id}, {"line", study.line}, {"reason", study.reason}});
   json["volumes_per_shard"] = index.volumes_per_shard;
   json["shards"] = Json::array();
-  for (const ShardIndex& shard : index.shards) json["shards"].push_back(shard_json(shard));
+  for (const ShardIndex& shard : index.shards) json["shards"].push_back(shard_json(shard, index.spec));
   return json;
 }
 
@@ -82,7 +96,13 @@ CacheIndex parse_index(const Json& json) {
     index.volumes_per_site[site] = count.get<std::int64_t>();
   for (const auto& [split, count] : counts.at("by_split").items())
     index.volumes_per_split[split] = count.get<std::int64_t>();
-  for (const Json& shard : json.at("shards")) index.shards.push_back(parse_shard(shard));
+  for (const Json& study : json.value("left_out", Json::array()))
+    index.left_out.push_back({.record_index = 0,
+                              .id = study.at("id").get<std::string>(),
+                              .line = study.at("line").get<std::int64_t>(),
+                              .reason = study.at("reason").get<std::string>()});
+  for (const Json& shard : json.at("shards"))
+    index.shards.push_back(parse_shard(shard, index.spec));
   return index;
 }
 
@@ -118,43 +138,58 @@ void write_cache_index(const fs::path& folder, const CacheIndex& index) {
   write_json(folder / kCacheIndexName, json);
 }
 
+ShardTimes read_shard_times(const fs::path& folder) {
+  try {
+    return read_json(folder / kShardTimesName, kMaxIndexBytes).get<ShardTimes>();
+  } catch (const DataError&) {  // none, or damaged
+  } catch (const nlohmann::json::exception&) {
+  }
+  return {};
+}
+
+void write_shard_times(const fs::path& folder, const CacheIndex& index) {
+  Json json = Json::object();
+  for (const ShardIndex& shard : index.shards)
+    json[shard.file_name] = modification_time_ns(folder / shard.file_name);
+  write_json(folder / kShardTimesName, json);
+}
+
 ShardIndex index_shard(const fs::path& path, const ShardFacts& facts) {
   const ShardBytes bytes(path);
   ShardIndex index;
   index.file_name = path.filename().string();
   index.bytes = bytes.size();
-  index.mtime_ns = modification_time_ns(path);
   index.facts_hash = facts.hash();
-  index.chunk_offsets = facts.chunk_offsets;
-  index.outside_hash = bytes.hash_outside(facts.chunk_offsets, facts.chunk_bytes());
+  index.chunks = facts.chunks;
+  index.outside_hash = bytes.hash_outside(facts.chunks);
   return index;
+}
+
+void check_outside(const fs::path& folder, const ShardIndex& shard) {
+  const fs::path path = folder / shard.file_name;
+  TRIPHASE_CHECK(DataError, fs::exists(path), "cache shard '", path.string(), "' is missing.",
+                 kRepair);
+  const ShardBytes bytes(path);
+  TRIPHASE_CHECK(DataError, bytes.size() == shard.bytes, "cache shard '", path.string(), "' has ",
+                 bytes.size(), " bytes, expected ", shard.bytes, ".", kRepair);
+  const std::uint64_t hash = bytes.hash_outside(shard.chunks);
+  TRIPHASE_CHECK(DataError, hash == shard.outside_hash, "cache shard '", path.string(),
+                 "' does not have the hash it should have outside its volumes.", kRepair);
 }
 
 ShardFacts read_indexed_shard(const fs::path& folder, const CacheIndex& index,
                               const ShardIndex& shard) {
   const fs::path path = folder / shard.file_name;
-  const std::string repair =
-      " It is damaged, or a build was interrupted. Run triphase cache build again.";
-  TRIPHASE_CHECK(DataError, fs::exists(path), "cache shard '", path.string(), "' is missing.",
-                 repair);
-  {
-    const ShardBytes bytes(path);
-    TRIPHASE_CHECK(DataError, bytes.size() == shard.bytes, "cache shard '", path.string(), "' has ",
-                   bytes.size(), " bytes, expected ", shard.bytes, ".", repair);
-    const ShardFacts shape{index.spec, {}, 0, 0, {}, {}};
-    const std::uint64_t hash = bytes.hash_outside(shard.chunk_offsets, shape.chunk_bytes());
-    TRIPHASE_CHECK(DataError, hash == shard.outside_hash, "cache shard '", path.string(),
-                   "' does not have the hash it should have outside its volumes.", repair);
-  }
+  check_outside(folder, shard);
   ShardFacts facts = read_shard(path);
   TRIPHASE_CHECK(DataError, facts.hash() == shard.facts_hash, "cache shard '", path.string(),
-                 "' holds other studies than ", kCacheIndexName, " says.", repair);
+                 "' holds other studies than ", kCacheIndexName, " says.", kRepair);
   TRIPHASE_CHECK(DataError, facts.spec.hash() == index.spec.hash(), "cache shard '", path.string(),
                  "' was built under specification ", facts.spec.hash(), ", expected ",
-                 index.spec.hash(), ".", repair);
-  TRIPHASE_CHECK(DataError, facts.chunk_offsets == shard.chunk_offsets, "cache shard '",
+                 index.spec.hash(), ".", kRepair);
+  TRIPHASE_CHECK(DataError, facts.chunks == shard.chunks, "cache shard '",
                  path.string(), "' has its volumes elsewhere than ", kCacheIndexName, " says.",
-                 repair);
+                 kRepair);
   return facts;
 }
 

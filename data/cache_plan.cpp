@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <iterator>
 #include <optional>
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
 #include "data/cache.hpp"
 #include "data/cache_index.hpp"
+#include "data/cache_study.hpp"
+#include "data/scan_source.hpp"
 #include "data/tokenizer.hpp"
 
 namespace triphase::data {
@@ -37,6 +40,12 @@ std::optional<std::int64_t> earlier_volumes_per_shard(const fs::path& folder, co
   return std::nullopt;
 }
 
+/// A wrong path to all images is a mistake in the manifest; a missing one is a study left out.
+void check_images(const Manifest& manifest, bool is_strict) {
+  if (is_strict || std::none_of(manifest.records.begin(), manifest.records.end(), has_image))
+    check_images_exist(manifest);
+}
+
 // Note [Shards]
 // A shard takes a fixed number of records in manifest order, so that records appended to the
 // manifest change the last shard only. The number follows from shard_bytes, and is lowered so that
@@ -46,9 +55,8 @@ std::int64_t volumes_per_shard(const CacheBuildOptions& options, const CacheSpec
                                std::int64_t num_records, std::int64_t min_shards,
                                const std::optional<CacheIndex>& index) {
   constexpr std::int64_t kTolerableShards = 64;
-  const ShardFacts shape{spec, {}, 0, 0, {}, {}};
   const std::int64_t by_bytes =
-      std::max<std::int64_t>(1, options.shard_bytes / shape.chunk_bytes());
+      std::max<std::int64_t>(1, options.shard_bytes / volume_bytes(spec));
   const std::int64_t by_ranks =
       std::max<std::int64_t>(1, num_records / std::max<std::int64_t>(1, min_shards));
   const std::int64_t fresh = std::min(by_bytes, by_ranks);
@@ -62,9 +70,9 @@ std::int64_t volumes_per_shard(const CacheBuildOptions& options, const CacheSpec
 
 /// The image is the one that was cached: same size and time, or else the same content.
 bool source_is_unchanged(const StudyRecord& wanted, const ShardRecord& stored) {
-  if (static_cast<std::int64_t>(fs::file_size(wanted.image)) != stored.source_bytes) return false;
-  if (modification_time_ns(wanted.image) == stored.source_mtime_ns) return true;
-  return hash_file(wanted.image) == stored.source_hash;
+  if (scan_bytes(wanted.image) != stored.source_bytes) return false;
+  if (scan_mtime_ns(wanted.image) == stored.source_mtime_ns) return true;
+  return hash_scan(wanted.image) == stored.source_hash;
 }
 
 bool is_same_study(const StudyRecord& wanted, const ShardRecord& stored) {
@@ -78,50 +86,95 @@ bool is_same_study(const StudyRecord& wanted, const ShardRecord& stored) {
 bool volumes_are_sound(const fs::path& path, const ShardFacts& facts,
                        const std::function<void()>& after_volume) {
   const ShardBytes bytes(path);
-  std::vector<std::byte> chunk(static_cast<std::size_t>(facts.chunk_bytes()));
+  std::vector<std::byte> chunk;
   for (std::size_t i = 0; i < facts.records.size(); ++i) {
-    bytes.read_at(facts.chunk_offsets[i], chunk);
+    chunk.resize(static_cast<std::size_t>(facts.chunks[i].bytes));
+    bytes.read_at(facts.chunks[i].offset, chunk);
     if (xxh3(chunk) != facts.records[i].chunk_hash) return false;
     after_volume();
   }
   return true;
 }
 
+/// What an earlier build left behind besides the shards.
+struct EarlierBuild {
+  std::optional<CacheIndex> index;
+  ShardTimes times;
+};
+
 /// Whether a shard that cache.json lists was changed since. Its facts prove themselves when they
 /// are read; volumes are read only when the file's time says that someone touched it. Bits that rot
 /// without that are for `cache verify` to find: a build that changes little must not read all.
 bool is_touched_and_damaged(const fs::path& path, const ShardFacts& facts,
-                            const std::optional<CacheIndex>& index,
+                            const EarlierBuild& earlier,
                             const std::function<void()>& after_volume) {
-  if (!index) return false;
+  if (!earlier.index) return false;
+  const std::vector<ShardIndex>& shards = earlier.index->shards;
   const std::string name = path.filename().string();
-  const auto listed =
-      std::find_if(index->shards.begin(), index->shards.end(),
-                   [&](const ShardIndex& shard) { return shard.file_name == name; });
-  if (listed == index->shards.end() || listed->facts_hash != facts.hash() ||
-      listed->mtime_ns == modification_time_ns(path))
-    return false;
+  const auto listed = std::find_if(shards.begin(), shards.end(), [&](const ShardIndex& shard) {
+    return shard.file_name == name;
+  });
+  if (listed == shards.end() || listed->facts_hash != facts.hash()) return false;
+  const auto time = earlier.times.find(name);
+  if (time != earlier.times.end() && time->second == modification_time_ns(path)) return false;
   return !volumes_are_sound(path, facts, after_volume);
 }
 
-bool is_up_to_date(const ShardTask& task, const CachePlan& plan,
-                   const std::optional<CacheIndex>& index,
-                   const std::function<void()>& after_study) {
+/// The task's records that a shard does not hold, when it holds all others in order and as the
+/// manifest has them; nothing otherwise.
+std::optional<std::vector<std::int64_t>> missing_records(
+    const ShardTask& task, const CachePlan& plan, const ShardFacts& facts,
+    const std::function<void()>& after_study) {
+  std::vector<std::int64_t> missing;
+  std::size_t next = 0;
+  for (const std::int64_t index : task.record_indices) {
+    const StudyRecord& wanted = plan.manifest.records[static_cast<std::size_t>(index)];
+    if (next == facts.records.size() || facts.records[next].entry.id != wanted.id) {
+      missing.push_back(index);
+      continue;
+    }
+    // A disk that is not mounted must not take studies out of a cache.
+    TRIPHASE_CHECK_CODE(DataError, kMissingInput, has_image(wanted), "the image '",
+                        wanted.image.string(), "' of study '", wanted.id, "' (line ", wanted.line,
+                        " of '", plan.manifest.path.string(),
+                        "') is not there any more, and the cache holds the study. Bring it back, or "
+                        "drop the row.");
+    if (!is_same_study(wanted, facts.records[next++])) return std::nullopt;
+    after_study();
+  }
+  if (next != facts.records.size()) return std::nullopt;
+  return missing;
+}
+
+/// @return the studies that are rightly missing when the shard is up to date; nothing when it is not
+std::optional<std::vector<FailedStudy>> look_at_shard(const ShardTask& task, const CachePlan& plan,
+                                                      const EarlierBuild& earlier,
+                                                      const Tokenizer& tokenizer,
+                                                      const std::function<void()>& after_study) {
   const fs::path path = plan.options.out_dir / task.file_name;
-  if (!fs::exists(path)) return false;
+  if (!fs::exists(path)) return std::nullopt;
   try {
     const ShardFacts facts = read_shard(path);
     if (facts.spec.hash() != plan.spec.hash() || facts.findings != plan.manifest.findings ||
-        facts.records.size() != task.record_indices.size())
-      return false;
-    for (std::size_t i = 0; i < facts.records.size(); ++i) {
-      const auto record = static_cast<std::size_t>(task.record_indices[i]);
-      if (!is_same_study(plan.manifest.records[record], facts.records[i])) return false;
+        facts.volumes_per_shard != plan.volumes_per_shard)
+      return std::nullopt;
+    const auto missing = missing_records(task, plan, facts, after_study);
+    if (!missing || (plan.options.is_strict && !missing->empty()) ||
+        is_touched_and_damaged(path, facts, earlier, after_study))
+      return std::nullopt;
+    std::vector<FailedStudy> failed;
+    for (const std::int64_t record : *missing) {
+      auto fault = fault_of_study(plan, record, [&](const StudyRecord& study) {
+        static_cast<void>(prepare_study(plan, study, tokenizer));
+      });
+      if (!fault) return std::nullopt;
+      failed.push_back(std::move(*fault));
       after_study();
     }
-    return !is_touched_and_damaged(path, facts, index, after_study);
-  } catch (const DataError&) {  // damaged or of another version: built anew
-    return false;
+    return failed;
+  } catch (const DataError& error) {
+    if (error.exit_code() == ExitCode::kMissingInput) throw;
+    return std::nullopt;  // damaged or of another version: built anew
   }
 }
 
@@ -151,10 +204,14 @@ void divide_into_shards(CachePlan& plan, std::int64_t volumes_per_shard) {
 
 void find_up_to_date_shards(CachePlan& plan, int rank, int num_ranks,
                             const std::function<void()>& after_study) {
-  const std::optional<CacheIndex> index = earlier_index(plan.options.out_dir);
+  const EarlierBuild earlier{earlier_index(plan.options.out_dir),
+                             read_shard_times(plan.options.out_dir)};
+  const Tokenizer tokenizer(plan.options.tokenizer_dir);
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {
     if (static_cast<int>(i % static_cast<std::size_t>(num_ranks)) != rank) continue;
-    plan.shards[i].up_to_date = is_up_to_date(plan.shards[i], plan, index, after_study);
+    auto found = look_at_shard(plan.shards[i], plan, earlier, tokenizer, after_study);
+    plan.shards[i].up_to_date = found.has_value();
+    if (found) std::move(found->begin(), found->end(), std::back_inserter(plan.failed));
     after_study();  // the one that made the shard stale, too
   }
 }
@@ -171,11 +228,12 @@ CachePlan divide_manifest(const CacheBuildOptions& options, std::int64_t min_sha
   plan.options = options;
   if (plan.options.out_dir.empty()) plan.options.out_dir = ".";
   plan.manifest = read_manifest(options.manifest);
-  check_images_exist(plan.manifest);
+  check_images(plan.manifest, options.is_strict);
   plan.spec.preprocess = options.preprocess;
   plan.spec.tokenizer_hash = Tokenizer(options.tokenizer_dir).hash();
   plan.spec.max_text_tokens = options.max_text_tokens;
   plan.spec.text_preparation = options.text_preparation;
+  plan.spec.compression = options.compression;
 
   const auto num_records = static_cast<std::int64_t>(plan.manifest.records.size());
   divide_into_shards(plan, volumes_per_shard(plan.options, plan.spec, num_records, min_shards,

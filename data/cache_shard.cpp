@@ -7,6 +7,7 @@
 
 #include "base/error.hpp"
 #include "base/hash.hpp"
+#include "data/chunk_compression.hpp"
 #include "data/h5.hpp"
 
 namespace triphase::data {
@@ -46,15 +47,41 @@ bool has_type(const h5::Id& dataset, Storage storage) {
   return H5_TRY(H5Tequal(type.get(), wanted)) > 0;
 }
 
+/// One chunk a volume, and the filters of the specification's compression.
+void check_layout(const h5::Id& volumes, const std::vector<std::int64_t>& shape,
+                  Compression compression) {
+  const h5::Id creation(H5_TRY(H5Dget_create_plist(volumes.get())), H5Pclose);
+  std::array<hsize_t, 4> chunk{};
+  bool is_right = H5_TRY(H5Pget_layout(creation.get())) == H5D_CHUNKED &&
+                  H5_TRY(H5Pget_chunk(creation.get(), 4, chunk.data())) == 4 && chunk[0] == 1;
+  for (std::size_t i = 1; i < 4; ++i)
+    is_right = is_right && static_cast<std::int64_t>(chunk[i]) == shape[i];
+  std::vector<H5Z_filter_t> filters;
+  for (int i = 0; i < H5_TRY(H5Pget_nfilters(creation.get())); ++i) {
+    unsigned flags = 0;
+    std::size_t num_values = 0;
+    filters.push_back(H5_TRY(H5Pget_filter2(creation.get(), static_cast<unsigned>(i), &flags,
+                                            &num_values, nullptr, 0, nullptr, nullptr)));
+  }
+  const std::vector<H5Z_filter_t> wanted =
+      compression == Compression::kZstd
+          ? std::vector<H5Z_filter_t>{H5Z_FILTER_SHUFFLE, kZstdFilter}
+          : std::vector<H5Z_filter_t>{};
+  TRIPHASE_CHECK(DataError, is_right && filters == wanted,
+                 "its volumes are not stored one chunk each, as the specification says");
+}
+
 /// Checks /volumes before anything is read from it, and finds where its chunks are.
-std::vector<std::int64_t> locate_chunks(const h5::Id& file, const ShardFacts& facts,
-                                        std::int64_t file_bytes) {
+std::vector<ChunkPlace> locate_chunks(const h5::Id& file, const ShardFacts& facts,
+                                      std::int64_t file_bytes) {
   const h5::Id volumes = h5::open_dataset(file, "volumes");
   const std::vector<std::int64_t> shape = h5::shape_of(volumes, 4);
   const Shape3& grid = facts.spec.preprocess.volume_shape;
   TRIPHASE_CHECK(DataError, shape[1] == grid[0] && shape[2] == grid[1] && shape[3] == grid[2],
                  "its volumes are not of the specification's shape");
-  TRIPHASE_CHECK(DataError, shape[0] >= 1 && shape[0] <= file_bytes / facts.chunk_bytes(),
+  const bool is_plain = facts.spec.compression == Compression::kNone;
+  const std::int64_t fewest_bytes = is_plain ? volume_bytes(facts.spec) : 1;
+  TRIPHASE_CHECK(DataError, shape[0] >= 1 && shape[0] <= file_bytes / fewest_bytes,
                  "it declares ", shape[0], " volumes, more than its ", file_bytes,
                  " bytes can hold");
   TRIPHASE_CHECK(DataError, has_type(volumes, facts.spec.preprocess.storage),
@@ -65,18 +92,8 @@ std::vector<std::int64_t> locate_chunks(const h5::Id& file, const ShardFacts& fa
                      h5::read_double_attribute(volumes, "offset") == codec.offset,
                  "its volumes have another scale than the specification says");
 
-  const h5::Id creation(H5_TRY(H5Dget_create_plist(volumes.get())), H5Pclose);
-  std::array<hsize_t, 4> chunk{};
-  TRIPHASE_CHECK(DataError,
-                 H5_TRY(H5Pget_layout(creation.get())) == H5D_CHUNKED &&
-                     H5_TRY(H5Pget_chunk(creation.get(), 4, chunk.data())) == 4 && chunk[0] == 1 &&
-                     H5_TRY(H5Pget_nfilters(creation.get())) == 0,
-                 "its volumes are not stored one plain chunk each");
-  for (std::size_t i = 1; i < 4; ++i)
-    TRIPHASE_CHECK(DataError, static_cast<std::int64_t>(chunk[i]) == shape[i],
-                   "its volumes are not stored one plain chunk each");
-
-  std::vector<std::int64_t> offsets;
+  check_layout(volumes, shape, facts.spec.compression);
+  std::vector<ChunkPlace> chunks;
   for (std::int64_t i = 0; i < shape[0]; ++i) {
     const std::array<hsize_t, 4> coordinate{static_cast<hsize_t>(i), 0, 0, 0};
     unsigned filter_mask = 0;
@@ -84,14 +101,15 @@ std::vector<std::int64_t> locate_chunks(const h5::Id& file, const ShardFacts& fa
     hsize_t bytes = 0;
     H5_TRY(H5Dget_chunk_info_by_coord(volumes.get(), coordinate.data(), &filter_mask, &address,
                                       &bytes));
+    const auto length = static_cast<std::int64_t>(std::min<hsize_t>(bytes, hsize_t{1} << 62));
     TRIPHASE_CHECK(DataError,
-                   address != HADDR_UNDEF &&
-                       static_cast<std::int64_t>(bytes) == facts.chunk_bytes() &&
-                       address <= static_cast<haddr_t>(file_bytes - facts.chunk_bytes()),
+                   address != HADDR_UNDEF && filter_mask == 0 && length <= file_bytes &&
+                       can_be_chunk_size(facts.spec, length) &&
+                       address <= static_cast<haddr_t>(file_bytes - length),
                    "its volume ", i, " is not inside the file");
-    offsets.push_back(static_cast<std::int64_t>(address));
+    chunks.push_back({static_cast<std::int64_t>(address), length});
   }
-  return offsets;
+  return chunks;
 }
 
 /// Rows of one number type, spread over the records.
@@ -151,8 +169,8 @@ ShardFacts read_facts(const std::filesystem::path& path) {
                  "its specification does not have the hash it should have");
   facts.volumes_per_shard = h5::read_int_attribute(file, "volumes_per_shard");
   facts.findings = h5::read_strings_attribute(h5::open_dataset(file, "labels"), "findings");
-  facts.chunk_offsets = locate_chunks(file, facts, file_bytes);
-  facts.records.resize(facts.chunk_offsets.size());
+  facts.chunks = locate_chunks(file, facts, file_bytes);
+  facts.records.resize(facts.chunks.size());
   read_texts(file, facts);
   read_numbers(file, facts);
   TRIPHASE_CHECK(DataError, h5::read_text_attribute(file, "facts_hash") == hex64(facts.hash()),
@@ -172,9 +190,14 @@ std::uint64_t ShardFacts::hash() const {
   return hash.digest();
 }
 
-std::int64_t ShardFacts::chunk_bytes() const {
+std::int64_t volume_bytes(const CacheSpec& spec) {
   const Shape3& grid = spec.preprocess.volume_shape;
   return grid[0] * grid[1] * grid[2] * bytes_per_voxel(spec.preprocess.storage);
+}
+
+bool can_be_chunk_size(const CacheSpec& spec, std::int64_t bytes) {
+  if (spec.compression == Compression::kNone) return bytes == volume_bytes(spec);
+  return bytes >= 1 && bytes <= compress_bound(volume_bytes(spec));
 }
 
 std::string shard_name(std::int64_t index) {

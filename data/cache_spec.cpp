@@ -24,6 +24,8 @@ Json spec_json(const CacheSpec& spec, Detail detail) {
   json["max_text_tokens"] = spec.max_text_tokens;
   if (detail == Detail::kCompared || spec.text_preparation != TextPreparation::kWordPunct)
     json["text_preparation"] = text_preparation_name(spec.text_preparation);
+  if (detail == Detail::kCompared || spec.compression != Compression::kNone)
+    json["compression"] = compression_name(spec.compression);
   return json;
 }
 
@@ -48,6 +50,16 @@ std::string differences(const Json& cache, const Json& wanted, const std::string
 
 }  // namespace
 
+std::string compression_name(Compression compression) {
+  return compression == Compression::kZstd ? "zstd" : "none";
+}
+
+Compression compression_from_name(const std::string& name) {
+  for (const Compression compression : {Compression::kNone, Compression::kZstd})
+    if (compression_name(compression) == name) return compression;
+  throw ConfigError(str("there is no compression '", name, "'. Known ones are 'none' and 'zstd'."));
+}
+
 std::string CacheSpec::text() const { return spec_json(*this, Detail::kWritten).dump(); }
 std::string CacheSpec::hash() const { return hex64(xxh3(text())); }
 
@@ -55,18 +67,14 @@ CacheSpec parse_cache_spec(const std::string& text) {
   CacheSpec spec;
   try {
     const Json json = Json::parse(text);
-    const Json& preprocess = json.at("preprocess");
-    spec.preprocess.preset.clear();
-    preprocess.at("spacing_mm").get_to(spec.preprocess.spacing_mm);
-    preprocess.at("volume_shape").get_to(spec.preprocess.volume_shape);
-    preprocess.at("window_hu").get_to(spec.preprocess.window_hu);
-    preprocess.at("output_range").get_to(spec.preprocess.output_range);
-    spec.preprocess.storage = storage_from_name(preprocess.at("storage").get<std::string>());
+    spec.preprocess = parse_preprocess_spec(json.at("preprocess").dump());
     json.at("tokenizer_hash").get_to(spec.tokenizer_hash);
     json.at("max_text_tokens").get_to(spec.max_text_tokens);
     if (json.contains("text_preparation"))
       spec.text_preparation =
           text_preparation_from_name(json.at("text_preparation").get<std::string>());
+    if (json.contains("compression"))
+      spec.compression = compression_from_name(json.at("compression").get<std::string>());
     check_preprocess_options(spec.preprocess);
     TRIPHASE_CHECK(DataError, spec.max_text_tokens >= 2 && spec.max_text_tokens <= kMaxTextTokens,
                    "a cache's specification makes no sense (max_text_tokens is ",

@@ -10,36 +10,33 @@
 namespace triphase::data {
 namespace {
 
-std::string place_of(const ShardIndex& shard, std::size_t volume, const CacheIndex& index) {
-  const ShardFacts shape{index.spec, {}, 0, 0, {}, {}};
-  return str(shard.file_name, ": volume ", volume, ", bytes ", shard.chunk_offsets[volume], " to ",
-             shard.chunk_offsets[volume] + shape.chunk_bytes() - 1);
+std::string place_of(const ShardIndex& shard, std::size_t volume) {
+  const auto [offset, bytes] = shard.chunks[volume];
+  return str(shard.file_name, ": volume ", volume, ", bytes ", offset, " to ", offset + bytes - 1);
 }
 
 /// One shard: opened when made, then checked volume by volume.
 class ShardCheck {
  public:
   ShardCheck(const std::filesystem::path& folder, const CacheIndex& index, const ShardIndex& shard)
-      : index_(index),
-        shard_(shard),
+      : shard_(shard),
         facts_(read_indexed_shard(folder, index, shard)),
-        bytes_(folder / shard.file_name),
-        chunk_(static_cast<std::size_t>(facts_.chunk_bytes())) {}
+        bytes_(folder / shard.file_name) {}
 
   [[nodiscard]] std::size_t num_volumes() const { return facts_.records.size(); }
 
   /// @return the line to report, or nothing when the volume is as it should be
   [[nodiscard]] std::optional<std::string> check(std::size_t volume) {
-    bytes_.read_at(facts_.chunk_offsets[volume], chunk_);
+    chunk_.resize(static_cast<std::size_t>(facts_.chunks[volume].bytes));
+    bytes_.read_at(facts_.chunks[volume].offset, chunk_);
     const std::uint64_t hash = xxh3(chunk_);
     const ShardRecord& record = facts_.records[volume];
     if (hash == record.chunk_hash) return std::nullopt;
-    return str(place_of(shard_, volume, index_), ", id '", record.entry.id, "': hash ", hex64(hash),
+    return str(place_of(shard_, volume), ", id '", record.entry.id, "': hash ", hex64(hash),
                ", expected ", hex64(record.chunk_hash));
   }
 
  private:
-  const CacheIndex& index_;
   const ShardIndex& shard_;
   ShardFacts facts_;
   ShardBytes bytes_;

@@ -12,6 +12,7 @@ namespace {
 
 /// MONAI's AFFINE_TOL.
 constexpr double kAffineTolerance = 1e-3;
+constexpr double kLargestSize = 0x1p20;
 
 struct AxisRole {
   std::size_t out_axis = 0;
@@ -107,6 +108,13 @@ Vector3 anchor(const Shape3& shape, const Affine& old_affine, const Corners& map
   return {centre[0] - back[0], centre[1] - back[1], centre[2] - back[2]};
 }
 
+std::int64_t checked_size(double size, double wanted_mm, std::int64_t length, double current_mm) {
+  TRIPHASE_CHECK(DataError, size >= 1 && size <= kLargestSize, "resampling to ", wanted_mm,
+                 " mm would make an axis of ", size, " voxels (the scan has ", length, " of ",
+                 current_mm, " mm). Check the spacing in its header.");
+  return static_cast<std::int64_t>(size);
+}
+
 }  // namespace
 
 GridView view_as_ras(const Shape3& shape, const Affine& affine) {
@@ -122,6 +130,8 @@ GridView view_as_ras(const Shape3& shape, const Affine& affine) {
     const std::int64_t last = shape[in_axis] - 1;
     view.shape[out_axis] = shape[in_axis];
     view.strides[out_axis] = flipped ? -strides[in_axis] : strides[in_axis];
+    view.stored_axis[out_axis] = in_axis;
+    view.is_flipped[out_axis] = flipped;
     if (flipped) view.start += last * strides[in_axis];
     to_old[in_axis][out_axis] = flipped ? -1 : 1;
     to_old[in_axis][3] = flipped ? static_cast<double>(last) : 0;
@@ -130,9 +140,18 @@ GridView view_as_ras(const Shape3& shape, const Affine& affine) {
   return view;
 }
 
+GridView view_as_stored(const Shape3& shape, const Affine& affine) {
+  TRIPHASE_CHECK(DataError, is_finite(affine),
+                 "the scan's affine is not finite. Repair its header.");
+  GridView view;
+  view.shape = shape;
+  view.strides = {shape[1] * shape[2], shape[2], 1};
+  view.affine = affine;
+  return view;
+}
+
 ResamplePlan plan_resampling(const Shape3& shape, const Affine& affine,
                              const std::array<double, 3>& spacing_mm) {
-  constexpr double kLargestSize = 0x1p20;
   std::array<double, 3> target = spacing_mm;
   const Vector3 current = column_norms(linear_part(affine));
   for (std::size_t i = 0; i < 3; ++i)
@@ -151,10 +170,7 @@ ResamplePlan plan_resampling(const Shape3& shape, const Affine& affine,
         std::minmax_element(mapped.begin(), mapped.end(),
                             [i](const Vector3& a, const Vector3& b) { return a[i] < b[i]; });
     const double size = std::nearbyint((*high)[i] - (*low)[i] + 1);
-    TRIPHASE_CHECK(DataError, size >= 1 && size <= kLargestSize, "resampling to ", spacing_mm[i],
-                   " mm would make an axis of ", size, " voxels (the scan has ", shape[i], " of ",
-                   current[i], " mm). Check the spacing in its header.");
-    plan.shape[i] = static_cast<std::int64_t>(size);
+    plan.shape[i] = checked_size(size, spacing_mm[i], shape[i], current[i]);
   }
   const Vector3 translation = anchor(shape, affine, mapped, plan.affine, plan.shape);
   for (std::size_t i = 0; i < 3; ++i) plan.affine[i][3] = translation[i];
@@ -166,6 +182,25 @@ ResamplePlan plan_resampling(const Shape3& shape, const Affine& affine,
   plan.unchanged = plan.shape == shape &&
                    (all_close(affine, plan.affine) || all_close(plan.index_map, identity_affine()));
   if (plan.unchanged) plan.affine = affine;
+  return plan;
+}
+
+ResamplePlan plan_interpolation(const Shape3& shape, const Affine& affine,
+                                const std::array<double, 3>& spacing_mm) {
+  const Vector3 current = column_norms(linear_part(affine));
+  ResamplePlan plan;
+  plan.index_map = identity_affine();
+  for (std::size_t i = 0; i < 3; ++i) {
+    const auto length = static_cast<double>(shape[i]);
+    // In CT-CLIP's order of operations: the last bit decides what is cut off.
+    const double size = std::trunc(length * (current[i] / spacing_mm[i]));
+    plan.shape[i] = checked_size(size, spacing_mm[i], shape[i], current[i]);
+    const double scale = length / size;
+    plan.index_map[i][i] = scale;
+    plan.index_map[i][3] = 0.5 * scale - 0.5;
+  }
+  plan.affine = multiply(affine, plan.index_map);
+  plan.unchanged = plan.shape == shape;
   return plan;
 }
 

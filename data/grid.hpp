@@ -10,6 +10,8 @@ struct GridView {
   Shape3 shape{};
   std::array<std::int64_t, 3> strides{};  ///< may be negative
   std::int64_t start = 0;                 ///< place of index (0,0,0)
+  std::array<std::size_t, 3> stored_axis{0, 1, 2};  ///< along which axis of the scan each one runs
+  std::array<bool, 3> is_flipped{};                 ///< against it
   Affine affine{};
 };
 
@@ -18,6 +20,10 @@ struct GridView {
 /// assigned strongest first.
 /// @throws DataError when the affine is singular or not finite
 [[nodiscard]] GridView view_as_ras(const Shape3& shape, const Affine& affine);
+
+/// The scan with its axes as they are.
+/// @throws DataError when the affine is not finite
+[[nodiscard]] GridView view_as_stored(const Shape3& shape, const Affine& affine);
 
 /// Where resampling puts the new voxels.
 struct ResamplePlan {
@@ -33,5 +39,12 @@ struct ResamplePlan {
 /// @throws DataError when a size would exceed 2^20 voxels
 [[nodiscard]] ResamplePlan plan_resampling(const Shape3& shape, const Affine& affine,
                                            const std::array<double, 3>& spacing_mm);
+
+/// The grid of torch's interpolate(size = trunc(N * (s / t)), align_corners = False), along each axis by
+/// itself: half-voxel centres, first and last border kept. Source: ATen/native/UpSample.h
+/// (area_pixel_compute_source_index) and CT-CLIP's resize_array.
+/// @throws DataError when a size would be 0 or exceed 2^20 voxels
+[[nodiscard]] ResamplePlan plan_interpolation(const Shape3& shape, const Affine& affine,
+                                              const std::array<double, 3>& spacing_mm);
 
 }  // namespace triphase::data

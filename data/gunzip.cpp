@@ -2,12 +2,15 @@
 #include "data/gunzip.hpp"
 
 #include <libdeflate.h>
+#include <sys/mman.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <limits>
 #include <memory>
+#include <new>
 
 #include "base/error.hpp"
 
@@ -93,6 +96,19 @@ bool gunzip_at_once(std::span<const std::byte> compressed, std::span<std::byte> 
 
 }  // namespace
 
+ByteBuffer::ByteBuffer(std::size_t size) : size_(size) {
+  constexpr std::size_t kLargePage = std::size_t{2} << 20;
+  if (size == 0) return;
+  const std::size_t alignment = size >= 2 * kLargePage ? kLargePage : alignof(std::max_align_t);
+  const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
+  data_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, rounded)));
+  if (data_ == nullptr) throw std::bad_alloc();
+  // Advice: where it is refused, the pages are small.
+  if (alignment == kLargePage) static_cast<void>(madvise(data_.get(), rounded, MADV_HUGEPAGE));
+}
+
+void ByteBuffer::Free::operator()(std::byte* data) const noexcept { std::free(data); }
+
 bool is_gzip(std::span<const std::byte> bytes) {
   return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};
 }
@@ -105,20 +121,27 @@ std::vector<std::byte> gunzip_prefix(std::span<const std::byte> compressed, std:
   return out;
 }
 
-std::vector<std::byte> gunzip(std::span<const std::byte> compressed, std::int64_t size,
-                              const std::string& name) {
+ByteBuffer gunzip(std::span<const std::byte> compressed, std::int64_t size,
+                  const std::string& name) {
   TRIPHASE_CHECK(DataError, size / kMaxInflateRatio <= static_cast<std::int64_t>(compressed.size()),
                  "volume '", name, "' is cut short: its ", compressed.size(),
                  " compressed bytes cannot hold the ", size,
                  " bytes that its header declares. Fetch the file again.");
-  std::vector<std::byte> out(static_cast<std::size_t>(size));
-  if (gunzip_at_once(compressed, out)) return out;
+  ByteBuffer out(static_cast<std::size_t>(size));
+  if (gunzip_at_once(compressed, out.bytes())) return out;
   GzipStream stream(compressed, name);
-  const std::size_t produced = stream.read(out);
+  const std::size_t produced = stream.read(out.bytes());
   std::array<std::byte, 65536> surplus{};
-  while (stream.read(surplus) == surplus.size()) continue;
-  TRIPHASE_CHECK(DataError, produced == out.size() && stream.is_complete(), "volume '", name,
-                 "' is cut short: it holds ", produced, " of ", size,
+  std::int64_t num_surplus = 0;
+  while (stream.read(surplus) == surplus.size()) {
+    num_surplus += static_cast<std::int64_t>(surplus.size());
+    TRIPHASE_CHECK(DataError, num_surplus <= kMaxInflatedSurplus, "volume '", name,
+                   "' inflates to more than ", kMaxInflatedSurplus,
+                   " bytes beyond the voxels that its header declares. One of the two is wrong: "
+                   "fetch the file again.");
+  }
+  TRIPHASE_CHECK(DataError, produced == out.bytes().size() && stream.is_complete(), "volume '",
+                 name, "' is cut short: it holds ", produced, " of ", size,
                  " bytes, or lacks its checksum. Fetch the file again.");
   return out;
 }

@@ -182,10 +182,14 @@ Manifest read_manifest(const fs::path& path) {
   return manifest;
 }
 
+bool has_image(const StudyRecord& record) {
+  std::error_code ignored;
+  return fs::is_regular_file(record.image, ignored);
+}
+
 void check_images_exist(const Manifest& manifest) {
   for (const StudyRecord& record : manifest.records) {
-    std::error_code ignored;
-    TRIPHASE_CHECK_CODE(DataError, kMissingInput, fs::is_regular_file(record.image, ignored),
+    TRIPHASE_CHECK_CODE(DataError, kMissingInput, has_image(record),
                         place(manifest.path, record.line), "the image '", record.image.string(),
                         "' of study '", record.id,
                         "' is not a file. Check the path; it is relative to the manifest.");

@@ -35,6 +35,9 @@ struct Manifest {
 ///         number of fields, a bad label, an empty id, a duplicate id, or a patient in two splits.
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& path);
 
+/// Whether there is something to read under the record's image path.
+[[nodiscard]] bool has_image(const StudyRecord& record);
+
 /// @throws DataError (66) naming line, id and path of the first record whose image is not a file
 void check_images_exist(const Manifest& manifest);
 

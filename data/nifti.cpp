@@ -2,137 +2,127 @@
 #include "data/nifti.hpp"
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cmath>
-#include <cstring>
-#include <limits>
+#include <utility>
 
 #include "base/error.hpp"
-#include "base/file.hpp"
 #include "data/gunzip.hpp"
-#include "data/nifti_header.hpp"
+#include "data/nifti_file.hpp"
 
 namespace triphase::data {
 namespace {
 
-template <class T>
-T load(const std::byte* from, bool swapped) {
-  std::array<std::byte, sizeof(T)> raw{};
-  std::memcpy(raw.data(), from, sizeof(T));
-  if (swapped) std::reverse(raw.begin(), raw.end());
-  return std::bit_cast<T>(raw);
+namespace fs = std::filesystem;
+
+/// "scan" of "scan.hdr", "scan.img.gz" and their like; empty for other names.
+std::string pair_stem(const std::string& name) {
+  for (const std::string_view ending : {".hdr", ".img", ".hdr.gz", ".img.gz"})
+    if (name.ends_with(ending)) return name.substr(0, name.size() - ending.size());
+  return "";
 }
 
-/// From the file's order (x fastest) into ours (z fastest), block by block so that both stay in the
-/// cache.
-/// @return false when a value is not finite
-template <class T, bool Swapped, bool Scaled>
-bool convert(const std::byte* file, const NiftiHeader& header, Volume& volume) {
-  constexpr std::int64_t kBlock = 32;
-  const auto [nx, ny, nz] = header.shape;
-  bool finite = true;
-  for (std::int64_t y = 0; y < ny; ++y)
-    for (std::int64_t z0 = 0; z0 < nz; z0 += kBlock)
-      for (std::int64_t x0 = 0; x0 < nx; x0 += kBlock) {
-        const std::int64_t z1 = std::min(z0 + kBlock, nz);
-        const std::int64_t x1 = std::min(x0 + kBlock, nx);
-        for (std::int64_t x = x0; x < x1; ++x) {
-          float* out = &volume.voxels[static_cast<std::size_t>((x * ny + y) * nz)];
-          for (std::int64_t z = z0; z < z1; ++z) {
-            const std::int64_t place = (z * ny + y) * nx + x;
-            const T raw = load<T>(file + place * static_cast<std::int64_t>(sizeof(T)), Swapped);
-            float value;
-            if constexpr (Scaled)
-              value =
-                  static_cast<float>(static_cast<double>(raw) * header.slope + header.intercept);
-            else
-              value = static_cast<float>(raw);
-            finite = finite && std::isfinite(value);
-            out[z] = value;
-          }
-        }
-      }
-  return finite;
+/// The half with this ending: compressed or not as `path` is, else the other way.
+std::optional<fs::path> find_half(const fs::path& path, const std::string& stem,
+                                  const std::string& ending) {
+  const fs::path plain = stem + ending;
+  const fs::path compressed = stem + ending + ".gz";
+  const bool prefers_plain = path.extension() != ".gz";
+  const fs::path& first = prefers_plain ? plain : compressed;
+  const fs::path& second = prefers_plain ? compressed : plain;
+  std::error_code ignored;
+  if (first == path || fs::exists(first, ignored)) return first;
+  if (fs::exists(second, ignored)) return second;
+  return std::nullopt;
 }
 
-template <class T>
-bool convert_type(const std::byte* file, const NiftiHeader& header, Volume& volume) {
-  const bool scaled = header.slope != 1 || header.intercept != 0;
-  if (header.swapped)
-    return scaled ? convert<T, true, true>(file, header, volume)
-                  : convert<T, true, false>(file, header, volume);
-  return scaled ? convert<T, false, true>(file, header, volume)
-                : convert<T, false, false>(file, header, volume);
-}
-
-bool convert_voxels(const std::byte* file, const NiftiHeader& header, Volume& volume) {
-  switch (header.type) {
-    case NiftiType::kUint8:
-      return convert_type<std::uint8_t>(file, header, volume);
-    case NiftiType::kInt8:
-      return convert_type<std::int8_t>(file, header, volume);
-    case NiftiType::kInt16:
-      return convert_type<std::int16_t>(file, header, volume);
-    case NiftiType::kUint16:
-      return convert_type<std::uint16_t>(file, header, volume);
-    case NiftiType::kInt32:
-      return convert_type<std::int32_t>(file, header, volume);
-    case NiftiType::kUint32:
-      return convert_type<std::uint32_t>(file, header, volume);
-    case NiftiType::kInt64:
-      return convert_type<std::int64_t>(file, header, volume);
-    case NiftiType::kUint64:
-      return convert_type<std::uint64_t>(file, header, volume);
-    case NiftiType::kFloat32:
-      return convert_type<float>(file, header, volume);
-    case NiftiType::kFloat64:
-      return convert_type<double>(file, header, volume);
+/// The first `size` bytes of a file, inflated where it is compressed.
+/// @return the bytes, which lie in scan.mapped or scan.inflated
+std::span<const std::byte> take_bytes(MappedFile file, std::int64_t size, const std::string& name,
+                                      StoredScan& scan) {
+  if (is_gzip(file.bytes())) {
+    scan.inflated = gunzip(file.bytes(), size, name);
+    return std::as_const(scan.inflated).bytes();
   }
-  throw InternalError("a NIfTI type without a reader");
+  const auto available = static_cast<std::int64_t>(file.bytes().size());
+  TRIPHASE_CHECK(DataError, size <= available, "volume '", name, "' is cut short: it has ",
+                 available, " bytes, its header declares ", size, ". Fetch the file again.");
+  scan.mapped = std::move(file);
+  return scan.mapped->bytes();
 }
 
-[[noreturn]] void refuse_not_finite(const Volume& volume, const std::string& name) {
-  std::int64_t count = 0;
-  std::array<std::int64_t, 3> first{};
-  for (std::int64_t z = 0; z < volume.shape[2]; ++z)
-    for (std::int64_t y = 0; y < volume.shape[1]; ++y)
-      for (std::int64_t x = 0; x < volume.shape[0]; ++x)
-        if (!std::isfinite(volume.at(x, y, z)) && count++ == 0) first = {x, y, z};
-  throw DataError(str("volume '", name, "' has ", count,
-                      " voxels that are not finite, the first at (", first[0], ", ", first[1], ", ",
-                      first[2],
-                      "). Convert the scan again from its source, or drop it from the manifest."));
+NiftiHeader read_header(const MappedFile& file, const std::string& name, const NiftiLimits& limits,
+                        NiftiLayout layout) {
+  if (!is_gzip(file.bytes())) return parse_nifti_header(file.bytes(), name, limits, layout);
+  return parse_nifti_header(gunzip_prefix(file.bytes(), kNiftiHeaderBytes, name), name, limits,
+                            layout);
 }
 
-Volume read_voxels(std::span<const std::byte> bytes, const NiftiHeader& header,
-                   const std::string& name) {
-  check_nifti_extensions(bytes, header, name);
-  Volume volume;
-  volume.shape = header.shape;
-  volume.affine = nifti_affine(header, name);
-  volume.voxels.resize(static_cast<std::size_t>(header.num_voxels()));
-  if (!convert_voxels(bytes.data() + header.voxel_offset, header, volume))
-    refuse_not_finite(volume, name);
-  return volume;
+/// From the file's order (x fastest) into ours (z fastest), in blocks that stay in the cache.
+void convert_voxels(const StoredScan& scan, Volume& volume) {
+  constexpr std::int64_t kBlock = 32;
+  const auto [nx, ny, nz] = scan.header.shape;
+  const ConvertVoxels convert_row = voxel_converter(scan.header);
+  const std::int64_t pitch = nx + 16;  // rows a power of two apart would share a few lines of cache
+  std::vector<float> rows(static_cast<std::size_t>(kBlock * pitch));
+  for (std::int64_t y = 0; y < ny; ++y)
+    for (std::int64_t z0 = 0; z0 < nz; z0 += kBlock) {
+      const std::int64_t depth = std::min(kBlock, nz - z0);
+      for (std::int64_t z = 0; z < depth; ++z)
+        convert_row(
+            scan.voxels.data() + ((z0 + z) * ny + y) * nx * scan.header.bytes_per_voxel, nx,
+            scan.header, &rows[static_cast<std::size_t>(z * pitch)]);
+      for (std::int64_t x = 0; x < nx; ++x) {
+        float* out = &volume.at(x, y, z0);
+        for (std::int64_t z = 0; z < depth; ++z) out[z] = rows[static_cast<std::size_t>(z * pitch + x)];
+      }
+    }
 }
 
 }  // namespace
 
-Volume read_nifti(const std::filesystem::path& path, const NiftiLimits& limits) {
-  const std::string name = path.string();
-  const MappedFile file(path);
-  if (is_gzip(file.bytes())) {
-    const auto head = gunzip_prefix(file.bytes(), kNiftiHeaderBytes, name);
-    const NiftiHeader header = parse_nifti_header(head, name, limits);
-    return read_voxels(gunzip(file.bytes(), header.end_of_voxels(), name), header, name);
+std::vector<fs::path> nifti_files(const fs::path& path) {
+  const std::string stem = pair_stem(path.string());
+  if (stem.empty()) return {path};
+  std::vector<fs::path> files;
+  for (const char* ending : {".hdr", ".img"}) {
+    const std::optional<fs::path> half = find_half(path, stem, ending);
+    TRIPHASE_CHECK(DataError, half.has_value(), "volume '", path.string(),
+                   "' is half of a pair, but there is neither '", stem, ending, "' nor '", stem,
+                   ending, ".gz' with its ", ending == std::string_view(".hdr") ? "header" : "voxels",
+                   ". Fetch the other file, or drop the study from the manifest.");
+    files.push_back(*half);
   }
-  const NiftiHeader header = parse_nifti_header(file.bytes(), name, limits);
-  const auto size = static_cast<std::int64_t>(file.bytes().size());
-  TRIPHASE_CHECK(DataError, header.end_of_voxels() <= size, "volume '", name,
-                 "' is cut short: it has ", size, " bytes, its header declares ",
-                 header.end_of_voxels(), ". Fetch the file again.");
-  return read_voxels(file.bytes(), header, name);
+  return files;
+}
+
+StoredScan open_nifti(const fs::path& path, const NiftiLimits& limits) {
+  const std::string name = path.string();
+  StoredScan scan;
+  MappedFile file(path);
+  const std::vector<fs::path> files = nifti_files(path);
+  const bool is_pair = files.size() == 2;
+  if (is_pair && files.front() != path) file = MappedFile(files.front());
+  scan.header = read_header(file, files.front().string(), limits,
+                            is_pair ? NiftiLayout::kPair : NiftiLayout::kSingleFile);
+  if (is_pair) file = MappedFile(files.back());
+  const auto bytes =
+      take_bytes(std::move(file), scan.header.end_of_voxels(), files.back().string(), scan);
+  if (!is_pair) check_nifti_extensions(bytes, scan.header, name);
+  scan.affine = nifti_affine(scan.header, files.front().string());
+  scan.voxels =
+      bytes.subspan(static_cast<std::size_t>(scan.header.voxel_offset),
+                    static_cast<std::size_t>(scan.header.num_voxels() * scan.header.bytes_per_voxel));
+  return scan;
+}
+
+Volume read_nifti(const fs::path& path, const NiftiLimits& limits) {
+  const StoredScan scan = open_nifti(path, limits);
+  check_voxels_finite(scan, path.string());
+  Volume volume;
+  volume.shape = scan.header.shape;
+  volume.affine = scan.affine;
+  volume.voxels.resize(static_cast<std::size_t>(scan.header.num_voxels()));
+  convert_voxels(scan, volume);
+  return volume;
 }
 
 }  // namespace triphase::data

@@ -68,7 +68,7 @@ std::optional<Kind> find_kind(std::span<const std::byte> bytes) {
   return std::nullopt;
 }
 
-Kind check_kind(std::span<const std::byte> bytes, const std::string& name) {
+Kind check_kind(std::span<const std::byte> bytes, const std::string& name, NiftiLayout file_layout) {
   const std::optional<Kind> kind = find_kind(bytes);
   TRIPHASE_CHECK(DataError, kind.has_value() || bytes.size() >= kLayout1.bytes, "volume '", name,
                  "' is cut short: ", bytes.size(),
@@ -78,10 +78,17 @@ Kind check_kind(std::span<const std::byte> bytes, const std::string& name) {
       "' is not NIfTI: its header is neither 348 nor 540 bytes long. Convert it to .nii.gz.");
   const std::size_t magic_offset = kind->version == 1 ? 344 : 4;
   const std::string digit = std::to_string(kind->version);
-  TRIPHASE_CHECK(DataError, !starts_with(bytes, magic_offset, "ni" + digit), "volume '", name,
-                 "' is the header of a .hdr/.img pair. Convert the pair to one .nii.gz file.");
-  TRIPHASE_CHECK(DataError, starts_with(bytes, magic_offset, "n+" + digit), "volume '", name,
-                 "' is not NIfTI: its magic is not 'n+", digit, "'. Convert it to .nii.gz.");
+  const bool is_single = starts_with(bytes, magic_offset, "n+" + digit);
+  const bool is_pair = starts_with(bytes, magic_offset, "ni" + digit);
+  TRIPHASE_CHECK(DataError, is_single || is_pair, "volume '", name,
+                 "' is not NIfTI: its magic is neither 'n+", digit, "' nor 'ni", digit,
+                 "'. Convert it to .nii.gz.");
+  TRIPHASE_CHECK(DataError, is_single || file_layout == NiftiLayout::kPair, "volume '", name,
+                 "' is the header of a .hdr/.img pair, which holds no voxels. Give it the name .hdr "
+                 "and put its .img beside it, or convert the pair to one .nii.gz file.");
+  TRIPHASE_CHECK(DataError, is_pair || file_layout == NiftiLayout::kSingleFile, "volume '", name,
+                 "' is named as half of a .hdr/.img pair, but holds header and voxels in one file. "
+                 "Give it the name .nii (compressed: .nii.gz).");
   if (kind->version == 2) {
     // Written by writers that care, to show a file that passed through a text-mode transfer.
     const bool intact = starts_with(bytes, 8, "\r\n\x1a\n");
@@ -142,7 +149,8 @@ void read_shape(const HeaderBytes& bytes, const Layout& layout, const std::strin
 }
 
 void read_offset(const HeaderBytes& bytes, const Layout& layout, const std::string& name,
-                 NiftiHeader& header) {
+                 NiftiLayout file_layout, NiftiHeader& header) {
+  const std::int64_t first_voxel = file_layout == NiftiLayout::kPair ? 0 : layout.first_voxel;
   // 2^40: far beyond any file with one scan, and well inside both double and int64.
   constexpr double kLargestOffset = 0x1p40;
   const double offset = header.version == 1
@@ -152,9 +160,9 @@ void read_offset(const HeaderBytes& bytes, const Layout& layout, const std::stri
                  "' says that its voxels start at byte ", offset,
                  "; that is no whole number. The header is damaged: fetch the file again.");
   TRIPHASE_CHECK(
-      DataError, offset >= static_cast<double>(layout.first_voxel) && offset <= kLargestOffset,
+      DataError, offset >= static_cast<double>(first_voxel) && offset <= kLargestOffset,
       "volume '", name, "' says that its voxels start at byte ", offset, "; they start at byte ",
-      layout.first_voxel, " or later. The header is damaged: fetch the file again.");
+      first_voxel, " or later. The header is damaged: fetch the file again.");
   header.voxel_offset = static_cast<std::int64_t>(offset);
 }
 
@@ -187,8 +195,8 @@ int known_code(int code) { return code >= 0 && code <= 5 ? code : 0; }
 }  // namespace
 
 NiftiHeader parse_nifti_header(std::span<const std::byte> bytes, const std::string& name,
-                               const NiftiLimits& limits) {
-  const Kind kind = check_kind(bytes, name);
+                               const NiftiLimits& limits, NiftiLayout file_layout) {
+  const Kind kind = check_kind(bytes, name, file_layout);
   const Layout& layout = kind.version == 1 ? kLayout1 : kLayout2;
   const HeaderBytes fields(bytes, kind.swapped);
   NiftiHeader header;
@@ -203,7 +211,7 @@ NiftiHeader parse_nifti_header(std::span<const std::byte> bytes, const std::stri
                  " bits per voxel, its type ", type, " has ", 8 * header.bytes_per_voxel,
                  ". The header is damaged: fetch the file again.");
   read_shape(fields, layout, name, limits, header);
-  read_offset(fields, layout, name, header);
+  read_offset(fields, layout, name, file_layout, header);
   if (kind.version == 1) {
     read_geometry<float>(fields, layout, name, header);
     header.qform_code = known_code(fields.get<std::int16_t>(layout.qform_code));

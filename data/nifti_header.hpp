@@ -28,6 +28,12 @@ enum class NiftiType : std::int16_t {
 /// Bytes that decide whether a file is NIfTI and of which version: a whole NIfTI-2 header.
 inline constexpr std::size_t kNiftiHeaderBytes = 540;
 
+/// Where a header's voxels are.
+enum class NiftiLayout {
+  kSingleFile,  ///< after the header: .nii
+  kPair,        ///< in a file beside it: .hdr and .img
+};
+
 /// What a NIfTI-1 or NIfTI-2 header says, checked, in this machine's byte order.
 struct NiftiHeader {
   int version = 1;
@@ -54,9 +60,10 @@ struct NiftiHeader {
 };
 
 /// Reads a header from the first bytes of the (inflated) file. `name` is for messages.
-/// @throws DataError when it is no NIfTI header, or asks for what is not read
+/// @throws DataError when it is no NIfTI header, is one of another layout, or asks for what is not read
 [[nodiscard]] NiftiHeader parse_nifti_header(std::span<const std::byte> bytes, const std::string& name,
-                                             const NiftiLimits& limits);
+                                             const NiftiLimits& limits,
+                                             NiftiLayout file_layout = NiftiLayout::kSingleFile);
 
 /// Checks that the chain of header extensions stays between header and voxels.
 /// @param bytes the whole inflated file

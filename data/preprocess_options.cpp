@@ -30,12 +30,17 @@ PreprocessOptions preprocess_preset(const std::string& name) {
     options.window_hu = {-50, 200};
     return options;
   }
-  TRIPHASE_CHECK(ConfigError, name != "ct_clip",
-                 "the preprocessing preset 'ct_clip' resamples by CT-CLIP's own rule (half-pixel "
-                 "centres, truncated sizes), which this version does not have. Use 'merlin' or "
-                 "'phantom', and set preprocess.spacing_mm and volume_shape for another grid.");
-  throw ConfigError(
-      str("there is no preprocessing preset '", name, "'. Known ones are 'merlin' and 'phantom'."));
+  if (name == "ct_clip") {
+    options.resampling = Resampling::kTorchInterpolate;
+    options.orientation = Orientation::kStored;
+    options.spacing_mm = {0.75, 0.75, 1.5};
+    options.volume_shape = {480, 480, 240};
+    options.output_range = {-1, 1};
+    options.padding = -1;
+    return options;
+  }
+  throw ConfigError(str("there is no preprocessing preset '", name,
+                        "'. Known ones are 'merlin', 'ct_clip' and 'phantom'."));
 }
 
 void check_preprocess_options(const PreprocessOptions& options) {
@@ -56,22 +61,66 @@ void check_preprocess_options(const PreprocessOptions& options) {
   }
   check_rising("window_hu", options.window_hu);
   check_rising("output_range", options.output_range);
-  TRIPHASE_CHECK(ConfigError, options.output_range[0] <= 0 && options.output_range[1] >= 0,
-                 "preprocess.output_range is [", options.output_range[0], ", ",
-                 options.output_range[1],
-                 "]; expected a range that holds 0, with which small scans are padded.");
+  TRIPHASE_CHECK(
+      ConfigError,
+      options.padding >= options.output_range[0] && options.padding <= options.output_range[1],
+      "preprocess.output_range is [", options.output_range[0], ", ", options.output_range[1],
+      "]; expected a range that holds ", options.padding,
+      ", with which small scans are padded (preprocess.padding).");
 }
 
 std::string preprocess_spec(const PreprocessOptions& options) {
   Json json;
-  json["algorithm"] = "monai_spacing";
+  json["algorithm"] = resampling_name(options.resampling);
   json["algorithm_version"] = kAlgorithmVersion;
   json["spacing_mm"] = options.spacing_mm;
   json["volume_shape"] = options.volume_shape;
   json["window_hu"] = options.window_hu;
   json["output_range"] = options.output_range;
   json["storage"] = storage_name(options.storage);
+  // Left out where they are as they always were: caches from before keep their hash.
+  if (options.orientation != Orientation::kRas)
+    json["orientation"] = orientation_name(options.orientation);
+  if (options.padding != 0) json["padding"] = options.padding;
   return json.dump();
+}
+
+PreprocessOptions parse_preprocess_spec(const std::string& text) {
+  const Json json = Json::parse(text);
+  PreprocessOptions options;
+  options.preset.clear();
+  options.resampling = resampling_from_name(json.at("algorithm").get<std::string>());
+  json.at("spacing_mm").get_to(options.spacing_mm);
+  json.at("volume_shape").get_to(options.volume_shape);
+  json.at("window_hu").get_to(options.window_hu);
+  json.at("output_range").get_to(options.output_range);
+  options.storage = storage_from_name(json.at("storage").get<std::string>());
+  if (json.contains("orientation"))
+    options.orientation = orientation_from_name(json.at("orientation").get<std::string>());
+  if (json.contains("padding")) json.at("padding").get_to(options.padding);
+  return options;
+}
+
+std::string resampling_name(Resampling resampling) {
+  return resampling == Resampling::kMonaiSpacing ? "monai_spacing" : "torch_interpolate";
+}
+
+Resampling resampling_from_name(const std::string& name) {
+  for (const Resampling resampling : {Resampling::kMonaiSpacing, Resampling::kTorchInterpolate})
+    if (resampling_name(resampling) == name) return resampling;
+  throw ConfigError(str("there is no resampling '", name,
+                        "'. Known ones are 'monai_spacing' and 'torch_interpolate'."));
+}
+
+std::string orientation_name(Orientation orientation) {
+  return orientation == Orientation::kRas ? "ras" : "stored";
+}
+
+Orientation orientation_from_name(const std::string& name) {
+  for (const Orientation orientation : {Orientation::kRas, Orientation::kStored})
+    if (orientation_name(orientation) == name) return orientation;
+  throw ConfigError(
+      str("there is no orientation '", name, "'. Known ones are 'ras' and 'stored'."));
 }
 
 std::string storage_name(Storage storage) {

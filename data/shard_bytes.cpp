@@ -25,9 +25,9 @@ void ShardBytes::read_at(std::int64_t offset, std::span<std::byte> out) const {
   }
 }
 
-std::uint64_t ShardBytes::hash_outside(std::vector<std::int64_t> chunk_offsets,
-                                       std::int64_t chunk_bytes) const {
-  std::sort(chunk_offsets.begin(), chunk_offsets.end());
+std::uint64_t ShardBytes::hash_outside(std::vector<ChunkPlace> chunks) const {
+  std::sort(chunks.begin(), chunks.end(),
+            [](const ChunkPlace& a, const ChunkPlace& b) { return a.offset < b.offset; });
   StreamingHash hash;
   std::vector<std::byte> buffer(1 << 20);
   const auto hash_range = [&](std::int64_t from, std::int64_t to) {
@@ -40,12 +40,13 @@ std::uint64_t ShardBytes::hash_outside(std::vector<std::int64_t> chunk_offsets,
     }
   };
   std::int64_t position = 0;
-  for (const std::int64_t offset : chunk_offsets) {
-    TRIPHASE_CHECK(DataError, offset >= position && offset <= size() - chunk_bytes, "cache shard '",
-                   path_.string(), "' has a volume at byte ", offset,
+  for (const auto& [offset, bytes] : chunks) {
+    TRIPHASE_CHECK(DataError,
+                   bytes >= 0 && bytes <= size() && offset >= position && offset <= size() - bytes,
+                   "cache shard '", path_.string(), "' has a volume at byte ", offset,
                    ", where it does not fit. Run triphase cache build again.");
     hash_range(position, offset);
-    position = offset + chunk_bytes;
+    position = offset + bytes;
   }
   hash_range(position, size());
   return hash.digest();

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cerrno>
+#include <condition_variable>
+#include <map>
+#include <optional>
 #include <system_error>
+#include <utility>
 
 #include "base/error.hpp"
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "data/cache_shard.hpp"
+#include "data/chunk_compression.hpp"
 #include "data/h5.hpp"
 
 namespace triphase::data {
@@ -14,8 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// One chunk per volume, all given their place in the file at once and in order, and never filled:
-/// so the file is the same whichever volume is ready first.
+/// One chunk per volume, placed when it is written, and never filled.
 h5::Id create_volumes(const h5::Id& file, const CacheSpec& spec, std::int64_t num_volumes) {
   const Shape3& grid = spec.preprocess.volume_shape;
   const std::array<hsize_t, 4> shape{static_cast<hsize_t>(num_volumes),
@@ -26,9 +30,15 @@ h5::Id create_volumes(const h5::Id& file, const CacheSpec& spec, std::int64_t nu
   const h5::Id space(H5_TRY(H5Screate_simple(4, shape.data(), nullptr)), H5Sclose);
   const h5::Id creation(H5_TRY(H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
   H5_TRY(H5Pset_chunk(creation.get(), 4, chunk.data()));
-  H5_TRY(H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY));
+  H5_TRY(H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_INCR));
   H5_TRY(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER));
   H5_TRY(H5Pset_obj_track_times(creation.get(), false));
+  if (spec.compression == Compression::kZstd) {
+    register_zstd_filter();
+    const unsigned level = kZstdLevel;
+    H5_TRY(H5Pset_shuffle(creation.get()));
+    H5_TRY(H5Pset_filter(creation.get(), kZstdFilter, H5Z_FLAG_OPTIONAL, 1, &level));
+  }
   const h5::Id half = h5::half_type();
   const Storage storage = spec.preprocess.storage;
   const hid_t type = storage == Storage::kUint16    ? H5T_STD_U16LE
@@ -121,38 +131,101 @@ void write_facts(const h5::Id& file, const ShardFacts& facts) {
 struct ShardWriter::State {
   fs::path path;
   fs::path temporary;
-  h5::Id file;
+  std::int64_t num_volumes = 0;
+  std::size_t max_waiting = 0;
+  h5::Id file;     ///< these two under h5::lock()
   h5::Id volumes;
   bool finished = false;
+
+  std::mutex mutex;  ///< guards what follows
+  std::condition_variable changed;
+  std::map<std::int64_t, std::optional<std::vector<std::byte>>> waiting;  ///< nothing: skipped
+  std::int64_t next_index = 0;
+  std::int64_t num_rows = 0;
+  bool is_given_up = false;
+
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State();  // here, so that a constructor of ShardWriter that throws leaves no file
+  void add(std::int64_t index, std::optional<std::vector<std::byte>> bytes);
+  void write_row(const std::vector<std::byte>& bytes);
 };
 
-ShardWriter::ShardWriter(const fs::path& path, const CacheSpec& spec, std::int64_t num_volumes)
+ShardWriter::State::~State() {
+  const auto held = h5::lock();
+  volumes.reset();
+  file.reset();
+  std::error_code ignored;
+  if (!finished) fs::remove(temporary, ignored);
+}
+
+void ShardWriter::State::write_row(const std::vector<std::byte>& bytes) {
+  const std::array<hsize_t, 4> coordinate{static_cast<hsize_t>(num_rows), 0, 0, 0};
+  const auto held = h5::lock();
+  H5_TRY(H5Dwrite_chunk(volumes.get(), H5P_DEFAULT, 0, coordinate.data(), bytes.size(),
+                        bytes.data()));
+  ++num_rows;
+}
+
+void ShardWriter::State::add(std::int64_t index, std::optional<std::vector<std::byte>> bytes) {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] {
+    return is_given_up || index == next_index || waiting.size() < max_waiting;
+  });
+  if (is_given_up) return;
+  waiting.emplace(index, std::move(bytes));
+  for (auto next = waiting.find(next_index); next != waiting.end();
+       next = waiting.find(next_index)) {
+    if (next->second) write_row(*next->second);
+    waiting.erase(next);
+    ++next_index;
+  }
+  lock.unlock();
+  changed.notify_all();
+}
+
+ShardWriter::ShardWriter(const fs::path& path, const CacheSpec& spec, std::int64_t num_volumes,
+                         std::size_t max_waiting)
     : state_(std::make_unique<State>()) {
   state_->path = path;
   state_->temporary = path.string() + ".part";
+  state_->num_volumes = num_volumes;
+  state_->max_waiting = max_waiting;
   const auto held = h5::lock();
   state_->file = h5::create_file(state_->temporary);
   state_->volumes = create_volumes(state_->file, spec, num_volumes);
 }
 
-ShardWriter::~ShardWriter() {
-  const auto held = h5::lock();
-  state_->volumes.reset();
-  state_->file.reset();
-  std::error_code ignored;
-  if (!state_->finished) fs::remove(state_->temporary, ignored);
+ShardWriter::~ShardWriter() = default;
+
+void ShardWriter::write_volume(std::int64_t index, std::vector<std::byte> bytes) {
+  state_->add(index, std::move(bytes));
 }
 
-void ShardWriter::write_volume(std::int64_t index, std::span<const std::byte> bytes) {
-  const std::array<hsize_t, 4> coordinate{static_cast<hsize_t>(index), 0, 0, 0};
-  const auto held = h5::lock();
-  H5_TRY(H5Dwrite_chunk(state_->volumes.get(), H5P_DEFAULT, 0, coordinate.data(), bytes.size(),
-                        bytes.data()));
+void ShardWriter::skip_volume(std::int64_t index) { state_->add(index, std::nullopt); }
+
+void ShardWriter::give_up() {
+  {
+    const std::scoped_lock lock(state_->mutex);
+    state_->is_given_up = true;
+  }
+  state_->changed.notify_all();
 }
 
 void ShardWriter::finish(const ShardFacts& facts) {
+  TRIPHASE_CHECK(InternalError,
+                 !state_->is_given_up && state_->next_index == state_->num_volumes &&
+                     std::cmp_equal(state_->num_rows, facts.records.size()) && state_->num_rows > 0,
+                 "a shard of ", state_->num_rows, " volumes and ", facts.records.size(),
+                 " records cannot be finished");
   {
     const auto held = h5::lock();
+    const h5::Id space(H5_TRY(H5Dget_space(state_->volumes.get())), H5Sclose);
+    std::array<hsize_t, 4> shape{};
+    H5_TRY(H5Sget_simple_extent_dims(space.get(), shape.data(), nullptr));
+    shape[0] = static_cast<hsize_t>(state_->num_rows);
+    H5_TRY(H5Dset_extent(state_->volumes.get(), shape.data()));
     write_facts(state_->file, facts);
     state_->volumes.close();
     state_->file.close();

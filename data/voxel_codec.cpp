@@ -27,6 +27,31 @@ void set_element(std::byte* bytes, std::size_t i, T value) {
   std::memcpy(bytes + i * sizeof(T), &value, sizeof(T));
 }
 
+/// One plain loop for each storage type, which the compiler turns into vector code.
+template <class T, class Convert>
+void decode(std::span<const std::byte> bytes, const VoxelCodec& codec, T* out, std::size_t count,
+            Convert convert) {
+  TRIPHASE_CHECK(InternalError,
+                 bytes.size() == count * static_cast<std::size_t>(bytes_per_voxel(codec.storage)),
+                 bytes.size(), " bytes do not hold ", count, " voxels");
+  switch (codec.storage) {
+    case Storage::kUint16: {
+      const auto scale = static_cast<float>(codec.scale);
+      const auto offset = static_cast<float>(codec.offset);
+      for (std::size_t i = 0; i < count; ++i)
+        out[i] = convert(static_cast<float>(element<std::uint16_t>(bytes.data(), i)) * scale + offset);
+      break;
+    }
+    case Storage::kFloat16:
+      for (std::size_t i = 0; i < count; ++i)
+        out[i] = convert(float_from_half(element<std::uint16_t>(bytes.data(), i)));
+      break;
+    case Storage::kFloat32:
+      for (std::size_t i = 0; i < count; ++i) out[i] = convert(element<float>(bytes.data(), i));
+      break;
+  }
+}
+
 }  // namespace
 
 VoxelCodec codec_for(const PreprocessOptions& options) {
@@ -40,6 +65,12 @@ std::int64_t bytes_per_voxel(Storage storage) { return storage == Storage::kFloa
 std::vector<std::byte> encode_voxels(std::span<const float> voxels, const VoxelCodec& codec) {
   std::vector<std::byte> bytes(voxels.size() *
                                static_cast<std::size_t>(bytes_per_voxel(codec.storage)));
+  encode_voxels_into(voxels, codec, bytes);
+  return bytes;
+}
+
+void encode_voxels_into(std::span<const float> voxels, const VoxelCodec& codec,
+                        std::span<std::byte> bytes) {
   switch (codec.storage) {
     case Storage::kUint16:
       for (std::size_t i = 0; i < voxels.size(); ++i) {
@@ -56,31 +87,16 @@ std::vector<std::byte> encode_voxels(std::span<const float> voxels, const VoxelC
       std::memcpy(bytes.data(), voxels.data(), bytes.size());
       break;
   }
-  return bytes;
 }
 
 void decode_voxels(std::span<const std::byte> bytes, const VoxelCodec& codec,
                    std::span<float> out) {
-  TRIPHASE_CHECK(
-      InternalError,
-      bytes.size() == out.size() * static_cast<std::size_t>(bytes_per_voxel(codec.storage)),
-      bytes.size(), " bytes do not hold ", out.size(), " voxels");
-  switch (codec.storage) {
-    case Storage::kUint16: {
-      const auto scale = static_cast<float>(codec.scale);
-      const auto offset = static_cast<float>(codec.offset);
-      for (std::size_t i = 0; i < out.size(); ++i)
-        out[i] = static_cast<float>(element<std::uint16_t>(bytes.data(), i)) * scale + offset;
-      break;
-    }
-    case Storage::kFloat16:
-      for (std::size_t i = 0; i < out.size(); ++i)
-        out[i] = float_from_half(element<std::uint16_t>(bytes.data(), i));
-      break;
-    case Storage::kFloat32:
-      std::memcpy(out.data(), bytes.data(), bytes.size());
-      break;
-  }
+  decode(bytes, codec, out.data(), out.size(), [](float value) { return value; });
+}
+
+void decode_voxels(std::span<const std::byte> bytes, const VoxelCodec& codec,
+                   std::span<std::uint16_t> out) {
+  decode(bytes, codec, out.data(), out.size(), bfloat16_from_float);
 }
 
 std::uint16_t half_from_float(float value) {
@@ -97,16 +113,6 @@ std::uint16_t half_from_float(float value) {
   }
   const std::uint32_t is_odd = (magnitude >> 13) & 1U;
   return static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000U + 0xFFFU + is_odd) >> 13));
-}
-
-float float_from_half(std::uint16_t half) {
-  // The exponent is moved by a multiplication, which is right for subnormal halves too.
-  const std::uint32_t magnitude = static_cast<std::uint32_t>(half & 0x7FFFU) << 13;
-  const float value = std::bit_cast<float>(magnitude) * 0x1p112F;
-  const bool special = (half & 0x7C00U) == 0x7C00U;
-  const std::uint32_t bits =
-      special ? magnitude | 0x7F800000U : std::bit_cast<std::uint32_t>(value);
-  return std::bit_cast<float>(bits | (static_cast<std::uint32_t>(half & 0x8000U) << 16));
 }
 
 }  // namespace triphase::data

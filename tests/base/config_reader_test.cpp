@@ -229,6 +229,15 @@ name = "cyst"
   EXPECT_NO_THROW(config.finish());
 }
 
+TEST_F(ConfigReaderTest, ATableIsThereWhenOneOfItsKeysIs) {
+  const ConfigReader config = reader({"ab.c = 1\na.b.c = 1\nz = 1\n[e]\n"});
+  EXPECT_TRUE(config.has_table("ab"));
+  EXPECT_TRUE(config.has_table("a"));
+  EXPECT_TRUE(config.has_table("a.b"));
+  for (const std::string name : {"b", "c", "z", "e", "a.b.c", ""})
+    EXPECT_FALSE(config.has_table(name)) << name;
+}
+
 TEST_F(ConfigReaderTest, InlineTablesInAnArrayAreTablesToo) {
   ConfigReader config = reader({"f = [{x = 1}, {x = 2}]\n"});
   ASSERT_EQ(config.array_size("f"), 2);

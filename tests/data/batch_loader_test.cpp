@@ -6,6 +6,7 @@
 #include <chrono>
 #include <fstream>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include "data/nifti.hpp"
@@ -153,7 +154,7 @@ TEST_F(BatchLoaderTest, WorkersAndPrefetchingChangeNothing) {
   for (const int workers : {2, 3, 8})
     for (const std::int64_t prefetch : {1, 2, 5, 100}) {
       o.num_workers = workers;
-      o.prefetch_batches = prefetch;
+      o.read_ahead_bytes = prefetch * 2 * kVoxels * 4;
       expect_equal(read_all(cache, o), expected);
     }
 }
@@ -176,6 +177,39 @@ TEST_F(BatchLoaderTest, AugmentationBelongsToTheSampleAndNotToItsPlace) {
   other = o;
   other.seed = 1;
   EXPECT_FALSE(at::equal(read_all(cache, other)[0].volumes, part[0].volumes));
+}
+
+TEST_F(BatchLoaderTest, MemoryIsUsedAgainOnlyWhenNobodyHoldsIt) {
+  const Cache cache = open();
+  const auto expected = read_all(cache, options(2));  // every batch is held
+  BatchLoaderOptions o = options(2, 2);
+  o.read_ahead_bytes = 2 * kVoxels * 4;  // one batch
+  BatchLoader loader(cache, o);
+  std::set<const void*> places;
+  at::Tensor held_row;
+  std::size_t number = 0;
+  while (auto batch = loader.next()) {
+    if (number == 1) held_row = batch->volumes[1];  // a view of the second batch
+    if (batch->volumes.size(0) == 2) places.insert(batch->volumes.const_data_ptr());
+    EXPECT_TRUE(at::equal(batch->volumes, expected[number++].volumes));
+  }
+  EXPECT_TRUE(at::equal(held_row, expected[1].volumes[1]));
+  EXPECT_LE(places.size(), 4U) << "the one in use, the one in the making, the one that is held";
+}
+
+TEST_F(BatchLoaderTest, Bfloat16IsTheFloatsRoundedAfterAugmentation) {
+  const Cache cache = open();
+  for (const double noise : {0.0, 0.1}) {
+    BatchLoaderOptions o = options(3, 2);
+    o.augment.noise_sigma = noise;
+    const auto wide = read_all(cache, o);
+    o.as_bfloat16 = true;
+    const auto narrow = read_all(cache, o);
+    for (std::size_t i = 0; i < wide.size(); ++i) {
+      EXPECT_EQ(narrow[i].volumes.scalar_type(), at::kBFloat16);
+      EXPECT_TRUE(at::equal(narrow[i].volumes, wide[i].volumes.to(at::kBFloat16)));
+    }
+  }
 }
 
 TEST_F(BatchLoaderTest, AnErrorComesAtItsOwnBatchAndTheOthersAreStillRead) {
@@ -208,7 +242,7 @@ TEST_F(BatchLoaderTest, EndsAtAnyMoment) {
 TEST_F(BatchLoaderTest, ReadsNoFurtherAheadThanAsked) {
   const Cache cache = open();
   BatchLoaderOptions o = options(1, 4);
-  o.prefetch_batches = 2;
+  o.read_ahead_bytes = 3 * kVoxels * 4 - 1;  // room for two
   BatchLoader loader(cache, o);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   damage(8);  // third in order: only a loader that had read it too early would not notice
@@ -235,7 +269,7 @@ TEST_F(BatchLoaderTest, RefusesOptionsOutOfRange) {
   };
   refused([](BatchLoaderOptions& o) { o.batch_size = 0; }, "batch size is 0");
   refused([](BatchLoaderOptions& o) { o.num_workers = 0; }, "data.workers is 0");
-  refused([](BatchLoaderOptions& o) { o.prefetch_batches = 0; }, "prefetched batches is 0");
+  refused([](BatchLoaderOptions& o) { o.read_ahead_bytes = 0; }, "data.read_ahead_bytes is 0");
   BatchLoaderOptions o = options(2);
   o.sample_indices.push_back(kSamples);
   test::expect_error<InternalError>([&] { BatchLoader loader(cache, o); }, ExitCode::kInternal,

@@ -2,6 +2,7 @@
 #include "tests/data/cache_cohort.hpp"
 
 #include <atomic>
+#include <utility>
 
 #include "base/random.hpp"
 #include "data/nifti.hpp"
@@ -55,14 +56,34 @@ void CacheCohort::write_image(std::int64_t study, std::uint64_t seed) const {
   data::write_nifti(image(study), volume);
 }
 
+void CacheCohort::cut_image(std::int64_t study) const {
+  const std::string bytes = read_text(image(study));
+  write_text(image(study), bytes.substr(0, bytes.size() / 2));
+}
+
+void CacheCohort::empty_cache() const {
+  std::filesystem::remove_all(cache());
+  std::filesystem::create_directory(cache());
+}
+
+std::map<std::string, std::string> files_in(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    files[entry.path().filename().string()] = read_text(entry.path());
+  return files;
+}
+
 std::int64_t CacheCohort::build(const data::CacheBuildOptions& options, int num_ranks) const {
   const data::CachePlan plan = data::plan_cache_build(options, num_ranks);
   std::atomic<std::int64_t> built = 0;
+  std::vector<data::FailedStudy> failed;
   for (int rank = 0; rank < num_ranks; ++rank)
-    data::build_cache_shards(plan, rank, num_ranks, [&] { ++built; });
-  data::finish_cache(plan);
+    for (data::FailedStudy& study : data::build_cache_shards(plan, rank, num_ranks, [&] { ++built; }))
+      failed.push_back(std::move(study));
   EXPECT_EQ(built, plan.num_stale_volumes());
-  return built;
+  const auto num_failed = static_cast<std::int64_t>(failed.size());
+  data::finish_cache(plan, std::move(failed));
+  return built - num_failed;
 }
 
 data::PreprocessOptions small_grid(data::Storage storage) {

@@ -4,6 +4,7 @@
 #include "data/cache.hpp"
 #include "tests/support/test_support.hpp"
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,12 @@ class CacheCohort {
   std::vector<std::string>& rows() { return rows_; }
   void write_manifest() const;
   void write_image(std::int64_t study, std::uint64_t seed) const;
+  void cut_image(std::int64_t study) const;  ///< to half its bytes
+  /// Deletes what lies in the cache's folder.
+  void empty_cache() const;
 
-  /// Plans and builds on so many ranks, one after another, and finishes. @return volumes that were built
+  /// Plans and builds on so many ranks, one after another, and finishes. @return volumes that were built, without
+  /// studies that were left out
   std::int64_t build(const data::CacheBuildOptions& options, int num_ranks = 1) const;
   std::int64_t build() const { return build(options()); }
 
@@ -36,6 +41,8 @@ class CacheCohort {
 
 /// The cache's grid in these tests.
 [[nodiscard]] data::PreprocessOptions small_grid(data::Storage storage = data::Storage::kUint16);
+/// Every file of a folder, by name.
+[[nodiscard]] std::map<std::string, std::string> files_in(const std::filesystem::path& folder);
 [[nodiscard]] std::vector<float> read_volume(const data::Cache& cache, std::int64_t index);
 
 }  // namespace triphase::test

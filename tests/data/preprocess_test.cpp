@@ -292,13 +292,17 @@ TEST(Preprocess, SingularOrAbsurdGridsAreRefused) {
 
 TEST(PreprocessOptions, EveryParameterButThePresetNameIsPartOfTheSpecification) {
   const PreprocessOptions base = preprocess_preset("merlin");
-  std::vector<PreprocessOptions> others(6, base);
+  std::vector<PreprocessOptions> others(10, base);
   others[0].spacing_mm[1] = 1.25;
   others[1].volume_shape[2] = 161;
   others[2].window_hu[0] = -999.5;
   others[3].output_range[1] = 2;
   others[4].storage = Storage::kFloat16;
   others[5] = preprocess_preset("phantom");
+  others[6] = preprocess_preset("ct_clip");
+  others[7].resampling = Resampling::kTorchInterpolate;
+  others[8].orientation = Orientation::kStored;
+  others[9].padding = 0.5;
   for (const PreprocessOptions& other : others)
     EXPECT_NE(preprocess_spec(other), preprocess_spec(base));
   PreprocessOptions renamed = base;
@@ -308,9 +312,11 @@ TEST(PreprocessOptions, EveryParameterButThePresetNameIsPartOfTheSpecification) 
 
 TEST(PreprocessOptions, UnknownPresetsAndStoragesNameTheKnownOnes) {
   expect_error<ConfigError>([] { (void)preprocess_preset("merlin2"); }, ExitCode::kUsage,
-                            {"'merlin2'", "'merlin'", "'phantom'"});
-  expect_error<ConfigError>([] { (void)preprocess_preset("ct_clip"); }, ExitCode::kUsage,
-                            {"ct_clip", "resamples by CT-CLIP's own rule", "'merlin'"});
+                            {"'merlin2'", "'merlin'", "'ct_clip'", "'phantom'"});
+  expect_error<ConfigError>([] { (void)resampling_from_name("cubic"); }, ExitCode::kUsage,
+                            {"'cubic'", "'monai_spacing'", "'torch_interpolate'"});
+  expect_error<ConfigError>([] { (void)orientation_from_name("lps"); }, ExitCode::kUsage,
+                            {"'lps'", "'ras'", "'stored'"});
   expect_error<ConfigError>([] { (void)storage_from_name("int8"); }, ExitCode::kUsage,
                             {"'int8'", "'uint16'"});
   for (const Storage storage : {Storage::kUint16, Storage::kFloat16, Storage::kFloat32})

@@ -380,6 +380,60 @@ def tokenizers():
     }
 
 
+# --- cache.json and a shard --------------------------------------------------------------------------------------
+
+def caches():
+    index = (GOLDEN / "cache" / "cache.json").read_bytes()
+    shard = (GOLDEN / "cache" / "shard-00000.h5").read_bytes()
+
+    def pair(text=index, content=shard):
+        return text + b"\0" + content
+
+    def changed(change):
+        value = json.loads(index)
+        change(value)
+        return pair(json.dumps(value).encode())
+
+    def in_shard(key, value):
+        return changed(lambda j: j["shards"][0].update({key: value}))
+
+    def in_spec(key, value):
+        return changed(lambda j: j["spec"]["preprocess"].update({key: value}))
+
+    return {
+        "ok-two-volumes": pair(),
+        "patients-wrong": pair(index.replace(b'"patients": ', b'"patients": 1', 1)),
+        "bad-shard-cut": pair(content=shard[:-1]),
+        "bad-shard-longer": pair(content=shard + b"\0"),
+        "bad-shard-none": pair(content=b""),
+        "bad-shard-first-byte": pair(content=b"\0" + shard[1:]),
+        "bad-offset-negative": in_shard("chunk_offsets", [-1, 4096]),
+        "bad-offset-1e18": in_shard("chunk_offsets", [HUGE, HUGE]),
+        "bad-offset-63-bits": in_shard("chunk_offsets", [2**63 - 1, 2**63 - 1]),
+        "bad-offset-64-bits": in_shard("chunk_offsets", [2**64 - 1, 0]),
+        "bad-offset-fraction": in_shard("chunk_offsets", [0.5, 1.5]),
+        "bad-offset-overlap": in_shard("chunk_offsets", [4096, 4096]),
+        "bad-offsets-many": in_shard("chunk_offsets", list(range(0, 200_000, 8))[:2_000]),
+        "bad-file-up": in_shard("file", "../shard-00000.h5"),
+        "bad-file-index": in_shard("file", "cache.json"),
+        "bad-bytes-1e18": in_shard("bytes", HUGE),
+        "bad-facts-hash": in_shard("facts_hash", "zz"),
+        "bad-outside-hash": in_shard("outside_hash", "0" * 16),
+        "bad-shape-1e18": in_spec("volume_shape", [HUGE, HUGE, HUGE]),
+        "bad-shape-overflow": in_spec("volume_shape", [2**21, 2**21, 2**22]),
+        "bad-shape-zero": in_spec("volume_shape", [0, 1, 1]),
+        "bad-shape-two": in_spec("volume_shape", [4, 3]),
+        "bad-spacing-null": in_spec("spacing_mm", [None, 1, 1]),
+        "bad-storage": in_spec("storage", "int8"),
+        "bad-compression": changed(lambda j: j["spec"].update(compression="gzip")),
+        "bad-zstd-without-sizes": changed(lambda j: j["spec"].update(compression="zstd")),
+        "bad-no-shards": changed(lambda j: j.pop("shards")),
+        "bad-deep": b'{"a":' + b"[" * 3_000,
+        "bad-list": b"[]\0",
+        "bad-nothing": b"",
+    }
+
+
 def with_damage(files, valid):
     """Adds cuts of one valid file and copies of it with one byte changed."""
     content = files[valid]
@@ -399,6 +453,7 @@ def main():
         "torch_pickle": with_damage(pickles(), "ok-parameter"),
         "adapter_config": with_damage(adapter_configs(), "ok-patterns.json"),
         "tokenizer": with_damage(tokenizers(), "ok-small"),
+        "cache": with_damage(caches(), "ok-two-volumes"),
     }
     total = 0
     for target, files in corpora.items():
