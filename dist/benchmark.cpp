@@ -15,6 +15,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
+#include <cstring>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -113,6 +115,15 @@ std::vector<CollectiveTiming> bench_collectives(ProcessGroup& group,
     time("broadcast", 1, [&] { return group.broadcast(whole, 0); });
   }
   return timings;
+}
+
+double copy_bandwidth(ProcessGroup& group, int iterations) {
+  constexpr std::size_t kBytes = std::size_t{64} << 20;  // beyond every cache
+  const std::vector<std::byte> from(kBytes, std::byte{1});
+  std::vector<std::byte> to(kBytes);
+  const double seconds =
+      median_seconds(group, iterations, [&] { std::memcpy(to.data(), from.data(), kBytes); });
+  return static_cast<double>(kBytes) / seconds;
 }
 
 at::Tensor dense_contrastive_loss(const at::Tensor& image, const at::Tensor& text,

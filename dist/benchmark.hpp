@@ -23,6 +23,10 @@ struct CollectiveTiming {
 [[nodiscard]] std::vector<CollectiveTiming> bench_collectives(
     ProcessGroup& group, const std::vector<std::int64_t>& sizes_bytes, int iterations);
 
+/// Bytes per second that each rank copies from memory to memory while all of them do: what a bus
+/// bandwidth on one node cannot exceed, where every byte is copied once. Collective over group.
+[[nodiscard]] double copy_bandwidth(ProcessGroup& group, int iterations);
+
 struct LossBenchmarkOptions {
   std::int64_t pairs_per_rank = 1024;
   std::int64_t width = 512;

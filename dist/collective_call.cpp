@@ -24,22 +24,6 @@ struct Signature {
 };
 static_assert(std::is_trivially_copyable_v<Signature> && sizeof(Signature) == 40);
 
-const char* name_of(Operation operation) {
-  switch (operation) {
-    case Operation::kAllReduceSum: return "all_reduce(sum)";
-    case Operation::kAllReduceMax: return "all_reduce(max)";
-    case Operation::kAllReduceMin: return "all_reduce(min)";
-    case Operation::kAllGather: return "all_gather";
-    case Operation::kReduceScatter: return "reduce_scatter";
-    case Operation::kBroadcast: return "broadcast";
-    case Operation::kSendReceive: return "send_receive";
-    case Operation::kBarrier: return "barrier";
-    case Operation::kSplit: return "split";
-    case Operation::kInvalid: return "nothing";
-  }
-  return "unknown";
-}
-
 bool is_supported(at::ScalarType type) {
   return type == at::kDouble || type == at::kFloat || type == at::kBFloat16 || type == at::kLong ||
          type == at::kByte;
@@ -131,8 +115,24 @@ void check_partners(const std::vector<Signature>& all) {
 
 }  // namespace
 
+const char* operation_name(Operation operation) {
+  switch (operation) {
+    case Operation::kAllReduceSum: return "all_reduce(sum)";
+    case Operation::kAllReduceMax: return "all_reduce(max)";
+    case Operation::kAllReduceMin: return "all_reduce(min)";
+    case Operation::kAllGather: return "all_gather";
+    case Operation::kReduceScatter: return "reduce_scatter";
+    case Operation::kBroadcast: return "broadcast";
+    case Operation::kSendReceive: return "send_receive";
+    case Operation::kBarrier: return "barrier";
+    case Operation::kSplit: return "split";
+    case Operation::kInvalid: return "nothing";
+  }
+  return "unknown";
+}
+
 std::string CollectiveCall::describe() const {
-  std::string text = name_of(operation);
+  std::string text = operation_name(operation);
   if (operation == Operation::kBroadcast) text += triphase::str(" from rank ", first);
   if (tensor.defined())
     text += triphase::str(" of ", at::toString(tensor.scalar_type()), " ", tensor.sizes());
@@ -142,7 +142,7 @@ std::string CollectiveCall::describe() const {
 void check_call(CollectiveCall& call, int num_ranks) {
   const auto is_rank = [&](int value) { return value >= 0 && value < num_ranks; };
   const auto note = [&](const auto&... parts) {
-    call.problem = triphase::str(name_of(call.operation), " ", parts...);
+    call.problem = triphase::str(operation_name(call.operation), " ", parts...);
   };
   const at::Tensor& tensor = call.tensor;
   if (call.operation == Operation::kBarrier) return;

@@ -22,6 +22,9 @@ enum class Operation : std::int32_t {
   kInvalid,  ///< this rank cannot take part; its problem is told to the others
 };
 
+/// As in "all_reduce(sum)".
+[[nodiscard]] const char* operation_name(Operation operation);
+
 /// What one rank asks for. Two numbers: root of a broadcast; receiver and sender; color and key.
 struct CollectiveCall {
   Operation operation = Operation::kBarrier;

@@ -11,7 +11,7 @@
 #include "dist/contrastive_kernel.hpp"
 #include "dist/contrastive_tile.hpp"
 #include "dist/positive_columns.hpp"
-#include "dist/torch_threads.hpp"
+#include "base/torch_threads.hpp"
 
 // Note [Fused tiles]
 // A tile's rows are cut into slabs of kSlabRows, its columns into slabs of kSlabColumns: fixed

@@ -2,12 +2,12 @@
 #include "dist/host_group.hpp"
 
 #include "dist/collective_call.hpp"
+#include "dist/collective_place.hpp"
 #include "dist/rank_order_reduce.hpp"
 
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -24,10 +24,6 @@
 namespace triphase::dist {
 namespace {
 
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// Collectives on host memory are done when the call returns; only the result is handed on.
 class FinishedWork final : public Work {
  public:
@@ -37,7 +33,7 @@ class FinishedWork final : public Work {
         bytes_(bytes),
         sequence_(sequence),
         start_seconds_(start_seconds),
-        end_seconds_(now_seconds()) {}
+        end_seconds_(steady_seconds()) {}
   at::Tensor wait() override { return result_; }
   [[nodiscard]] bool done() const override { return true; }
   [[nodiscard]] std::int64_t bytes() const override { return bytes_; }
@@ -67,8 +63,9 @@ at::Tensor empty_rows(const at::Tensor& like, std::int64_t num_rows) {
 
 class HostGroup final : public ProcessGroup {
  public:
-  HostGroup(std::unique_ptr<Transport> transport, HostGroupLimits limits)
-      : transport_(std::move(transport)), limits_(limits) {}
+  HostGroup(std::unique_ptr<Transport> transport, std::shared_ptr<RankRecord> record,
+            HostGroupLimits limits)
+      : transport_(std::move(transport)), record_(std::move(record)), limits_(limits) {}
   ~HostGroup() override;
 
   [[nodiscard]] int rank() const override { return transport_->rank(); }
@@ -86,6 +83,8 @@ class HostGroup final : public ProcessGroup {
   void set_limits(HostGroupLimits limits) { limits_ = limits; }
   void set_timeout(double seconds) { transport_->set_timeout(seconds); }
   [[nodiscard]] bool is_broken() const { return broken_.has_value(); }
+  [[nodiscard]] const RankRecord& record() const { return *record_; }
+  [[nodiscard]] bool allows_threads() const { return transport_->allows_threads(); }
 
  private:
   /// What other ranks may still write to after a failed call.
@@ -106,11 +105,14 @@ class HostGroup final : public ProcessGroup {
                          std::int64_t block);
   void sum_blocks(const at::Tensor& rows, const at::Tensor& result);
 
+  [[noreturn]] void refuse_after_failure() const;
+
   std::unique_ptr<Transport> transport_;
+  std::shared_ptr<RankRecord> record_;  // one for all groups of the rank
   HostGroupLimits limits_;
   std::int64_t sequence_ = 0;
   std::vector<std::byte> scratch_;
-  std::optional<std::string> broken_;
+  std::optional<CommError> broken_;
   std::vector<at::Tensor> in_flight_;
 };
 
@@ -123,11 +125,16 @@ HostGroup::~HostGroup() {
   static_cast<void>(kept.release());
 }
 
+/// With the code of that failure, which the caller may not have passed on.
+void HostGroup::refuse_after_failure() const {
+  throw CommError(str("this group cannot be used after an earlier failure: ", broken_->what()),
+                  broken_->exit_code());
+}
+
 template <class Move>
 WorkPtr HostGroup::run(CollectiveCall call, Move&& move) {
-  TRIPHASE_CHECK(CommError, !broken_,
-                 "this group cannot be used after an earlier failure: ", *broken_);
-  const double start = now_seconds();
+  if (broken_) refuse_after_failure();
+  const double start = steady_seconds();
   const std::int64_t sequence = sequence_++;
   check_call(call, num_ranks());
   const std::int64_t bytes = call.tensor.defined() ? num_bytes(call.tensor) : 0;
@@ -136,17 +143,25 @@ WorkPtr HostGroup::run(CollectiveCall call, Move&& move) {
     return std::make_unique<FinishedWork>(call.tensor, bytes, sequence, start);
   }
   in_flight_ = {call.tensor};
+  const std::uint64_t ticket = record_->begin(call, sequence, num_ranks());
   const auto where = [&] {
-    return str("in ", call.describe(), ", collective ", sequence, " of ", num_ranks(), " ranks");
+    std::string text =
+        str("in ", call.describe(), ", collective ", sequence, " of ", num_ranks(), " ranks");
+    const CollectivePlace* place = CollectivePlace::current();
+    if (place != nullptr) text += str(", at ", place->label());
+    if (place != nullptr && place->step() >= 0) text += str(", step ", place->step());
+    return text;
   };
   try {
     check_ranks_agree(call, sequence, *transport_);
     at::Tensor result = move();
+    record_->end(ticket, /*has_failed=*/false);
     in_flight_.clear();
     return std::make_unique<FinishedWork>(std::move(result), bytes, sequence, start);
   } catch (CommError& error) {
+    record_->end(ticket, /*has_failed=*/true);
     error.add_context(where());
-    if (transport_->is_broken()) broken_ = error.what();
+    if (transport_->is_broken()) broken_ = error;
     throw;
   }
 }
@@ -285,7 +300,7 @@ std::unique_ptr<ProcessGroup> HostGroup::split(int color, int key) {
     return at::Tensor();
   }));
   if (part == nullptr) return make_self_group();  // a group of one splits into itself
-  return std::make_unique<HostGroup>(std::move(part), limits_);
+  return std::make_unique<HostGroup>(std::move(part), record_, limits_);
 }
 
 HostGroup& host_group(ProcessGroup& group) {
@@ -297,8 +312,10 @@ HostGroup& host_group(ProcessGroup& group) {
 }  // namespace
 
 std::unique_ptr<ProcessGroup> make_host_group(std::unique_ptr<Transport> transport,
+                                              std::shared_ptr<RankRecord> record,
                                               HostGroupLimits limits) {
-  return std::make_unique<HostGroup>(std::move(transport), limits);
+  if (record == nullptr) record = std::make_shared<RankRecord>();
+  return std::make_unique<HostGroup>(std::move(transport), std::move(record), limits);
 }
 
 void set_limits(ProcessGroup& group, HostGroupLimits limits) {
@@ -306,9 +323,16 @@ void set_limits(ProcessGroup& group, HostGroupLimits limits) {
 }
 void set_timeout(ProcessGroup& group, double seconds) { host_group(group).set_timeout(seconds); }
 
+const RankRecord& rank_record(ProcessGroup& group) { return host_group(group).record(); }
+
 bool is_broken(const ProcessGroup& group) {
   const auto* host = dynamic_cast<const HostGroup*>(&group);
   return host != nullptr && host->is_broken();
+}
+
+bool allows_threads(const ProcessGroup& group) {
+  const auto* host = dynamic_cast<const HostGroup*>(&group);
+  return host == nullptr || host->allows_threads();
 }
 
 }  // namespace triphase::dist

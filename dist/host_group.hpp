@@ -2,6 +2,7 @@
 #pragma once
 
 #include "dist/process_group.hpp"
+#include "dist/rank_record.hpp"
 #include "dist/transport.hpp"
 
 #include <cstdint>
@@ -16,8 +17,10 @@ struct HostGroupLimits {
 };
 
 /// A process group on host memory over any transport.
-[[nodiscard]] std::unique_ptr<ProcessGroup> make_host_group(std::unique_ptr<Transport> transport,
-                                                            HostGroupLimits limits = {});
+/// @param record where the collectives of the rank are noted; null: in one of the group's own
+[[nodiscard]] std::unique_ptr<ProcessGroup> make_host_group(
+    std::unique_ptr<Transport> transport, std::shared_ptr<RankRecord> record = nullptr,
+    HostGroupLimits limits = {});
 
 /// Of a group made by make_host_group. Same values on every rank.
 void set_limits(ProcessGroup& group, HostGroupLimits limits);
@@ -25,7 +28,15 @@ void set_limits(ProcessGroup& group, HostGroupLimits limits);
 /// Of a group made by make_host_group and of those split from it.
 void set_timeout(ProcessGroup& group, double seconds);
 
+/// The collectives of a group made by make_host_group, of those split from it and of the one it was
+/// split from.
+[[nodiscard]] const RankRecord& rank_record(ProcessGroup& group);
+
 /// Whether a call failed in a way after which the ranks no longer know each other's state.
 [[nodiscard]] bool is_broken(const ProcessGroup& group);
+
+/// Whether one thread may use the group while another uses one split from it (MPI may forbid it).
+/// Purely local.
+[[nodiscard]] bool allows_threads(const ProcessGroup& group);
 
 }  // namespace triphase::dist

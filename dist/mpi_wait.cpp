@@ -18,8 +18,8 @@ using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
 constexpr Seconds kSpin{0.005};         // longer than a transfer among ranks that are all there
-constexpr Seconds kRollCallLimit{2.0};  // ranks that wait look every 50 us
-constexpr int kMostRanksNamed = 16;
+constexpr Seconds kRollCallLimit{1.0};  // ranks that wait look every 50 us
+constexpr std::size_t kMostRanksNamed = 8;
 
 double since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
 
@@ -74,32 +74,69 @@ std::vector<int> call_roll(MPI_Comm comm) {
   return silent;
 }
 
-[[noreturn]] void give_up(MPI_Comm comm, double waited_seconds) {
+/// What the ranks of `comm` are called in the whole job.
+std::vector<int> world_ranks(MPI_Comm comm, const std::vector<int>& ranks) {
+  MPI_Group part = MPI_GROUP_NULL;
+  MPI_Group world = MPI_GROUP_NULL;
+  MPI_TRY(MPI_Comm_group(comm, &part));
+  MPI_TRY(MPI_Comm_group(MPI_COMM_WORLD, &world));
+  std::vector<int> translated(ranks.size());
+  MPI_TRY(MPI_Group_translate_ranks(part, static_cast<int>(ranks.size()), ranks.data(), world,
+                                    translated.data()));
+  MPI_TRY(MPI_Group_free(&part));
+  MPI_TRY(MPI_Group_free(&world));
+  return translated;
+}
+
+/// Of the ranks that gave up, the lowest tells. One that came late, when the others had, does not.
+bool is_spokesman(MPI_Comm comm, const std::vector<int>& silent, bool is_late) {
+  int rank = 0;
+  MPI_TRY(MPI_Comm_rank(comm, &rank));
+  int lowest = 0;
+  while (std::find(silent.begin(), silent.end(), lowest) != silent.end()) ++lowest;
+  return !is_late && rank == lowest;
+}
+
+std::string list_ranks(const std::vector<int>& ranks) {
+  std::string text;
+  for (std::size_t i = 0; i < ranks.size() && i < kMostRanksNamed; ++i)
+    text += str(i == 0 ? "rank " : ", rank ", ranks[i]);
+  if (ranks.size() > kMostRanksNamed) text += str(" and ", ranks.size() - kMostRanksNamed, " more");
+  return text;
+}
+
+[[noreturn]] void give_up(MPI_Comm comm, double waited_seconds, MpiWatch& watch) {
   const std::vector<int> silent = call_roll(comm);
-  std::string message = str("waited ", waited_seconds, " s");
-  if (silent.empty()) {
-    message += "; the other ranks had given up waiting for this one";
-  } else {
-    message += " for ";
-    for (std::size_t i = 0; i < silent.size() && i < kMostRanksNamed; ++i)
-      message += str(i == 0 ? "rank " : ", rank ", silent[i]);
-    if (silent.size() > kMostRanksNamed)
-      message += str(" and ", silent.size() - kMostRanksNamed, " more");
-  }
-  throw CommError(message +
+  const bool is_late = silent.empty() && waited_seconds < watch.timeout_seconds;
+  watch.is_spokesman = is_spokesman(comm, silent, is_late);
+  const std::string waited = str("waited ", waited_seconds, " s");
+  if (silent.empty())
+    throw CommError(waited + "; the other ranks had given up waiting for this one. Look at their "
+                             "logs, or raise distributed.timeout_seconds.",
+                    ExitCode::kTimeout);
+  const std::vector<int> missing = world_ranks(comm, silent);
+  watch.set_missing(missing);
+  const bool is_any_gone = std::any_of(missing.begin(), missing.end(),
+                                       [&](int rank) { return watch.peers.is_gone(rank); });
+  if (is_any_gone) watch.is_spokesman = false;  // its supervisor tells, who knows more
+  CommError error(str(waited, " for ", list_ranks(missing),
                       ". Look at the log of the rank that did not come, or raise "
-                      "distributed.timeout_seconds.",
-                  ExitCode::kTimeout);
+                      "distributed.timeout_seconds."),
+                  is_any_gone ? ExitCode::kCommunication : ExitCode::kTimeout);
+  for (std::size_t i = 0; i < missing.size() && i < kMostRanksNamed; ++i)
+    error.add_context(watch.peers.describe(missing[i]));
+  throw error;
 }
 
 }  // namespace
 
-void mpi_wait(std::span<MPI_Request> requests, MPI_Comm comm, double timeout_seconds) {
+void mpi_wait(std::span<MPI_Request> requests, MPI_Comm comm, MpiWatch& watch) {
   const auto start = Clock::now();
   while (!all_done(requests)) {
     const double waited = since(start);
     const bool is_slow = waited > kSpin.count();
-    if (waited > timeout_seconds || (is_slow && roll_is_called(comm))) give_up(comm, waited);
+    if (waited > watch.timeout_seconds || (is_slow && roll_is_called(comm)))
+      give_up(comm, waited, watch);
     pause_before_next_look(start);
   }
 }

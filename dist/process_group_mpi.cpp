@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <exception>
 #include <utility>
 
@@ -41,8 +40,8 @@ class StridedBytes {
 class MpiTransport final : public Transport {
  public:
   /// Takes over `comm`.
-  MpiTransport(MPI_Comm comm, std::shared_ptr<std::atomic<double>> timeout_seconds)
-      : comm_(comm), timeout_seconds_(std::move(timeout_seconds)) {
+  MpiTransport(MPI_Comm comm, std::shared_ptr<MpiWatch> watch)
+      : comm_(comm), watch_(std::move(watch)) {
     MPI_TRY(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
     MPI_TRY(MPI_Comm_rank(comm_, &rank_));
     MPI_TRY(MPI_Comm_size(comm_, &num_ranks_));
@@ -59,8 +58,13 @@ class MpiTransport final : public Transport {
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int num_ranks() const override { return num_ranks_; }
   [[nodiscard]] std::string backend() const override { return "mpi"; }
-  void set_timeout(double seconds) override { timeout_seconds_->store(seconds); }
+  void set_timeout(double seconds) override { watch_->timeout_seconds = seconds; }
   [[nodiscard]] bool is_broken() const override { return broken_; }
+  [[nodiscard]] bool allows_threads() const override {
+    int provided = MPI_THREAD_SINGLE;
+    MPI_TRY(MPI_Query_thread(&provided));
+    return provided == MPI_THREAD_MULTIPLE;
+  }
 
   void all_gather(const std::byte* in, std::int64_t bytes, std::byte* out,
                   std::int64_t stride) override;
@@ -79,7 +83,7 @@ class MpiTransport final : public Transport {
     requests.fill(MPI_REQUEST_NULL);
     try {
       start(requests);
-      mpi_wait(requests, comm_, timeout_seconds_->load());
+      mpi_wait(requests, comm_, *watch_);
     } catch (const CommError&) {
       broken_ = true;
       throw;
@@ -93,8 +97,7 @@ class MpiTransport final : public Transport {
   }
 
   MPI_Comm comm_;
-  std::shared_ptr<std::atomic<double>>
-      timeout_seconds_;  // shared with the groups split from this one
+  std::shared_ptr<MpiWatch> watch_;  // shared with the groups split from this one
   int rank_ = 0;
   int num_ranks_ = 1;
   bool broken_ = false;
@@ -147,16 +150,16 @@ std::unique_ptr<Transport> MpiTransport::split(int color, int key) {
   MPI_Comm part = MPI_COMM_NULL;
   MPI_TRY(
       MPI_Comm_split(comm_, color, key, &part));  // all ranks are here: they have just agreed on it
-  return std::make_unique<MpiTransport>(part, timeout_seconds_);
+  return std::make_unique<MpiTransport>(part, watch_);
 }
 
 }  // namespace
 
-std::unique_ptr<ProcessGroup> make_mpi_group(MPI_Comm comm, double timeout_seconds) {
+std::unique_ptr<ProcessGroup> make_mpi_group(MPI_Comm comm, std::shared_ptr<MpiWatch> watch,
+                                             std::shared_ptr<RankRecord> record) {
   MPI_Comm own = MPI_COMM_NULL;
   MPI_TRY(MPI_Comm_dup(comm, &own));
-  return make_host_group(
-      std::make_unique<MpiTransport>(own, std::make_shared<std::atomic<double>>(timeout_seconds)));
+  return make_host_group(std::make_unique<MpiTransport>(own, std::move(watch)), std::move(record));
 }
 
 }  // namespace triphase::dist

@@ -7,13 +7,23 @@
 #include "dist/mpi_try.hpp"
 #include "dist/process_group_mpi.hpp"
 
-
+#include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 namespace triphase::dist {
+namespace {
+
+/// Longer than the one who tells needs to look at the missing ranks and to end the job.
+constexpr std::chrono::seconds kSilence{3};
+
+}  // namespace
 
 struct Runtime::State {
+  SharedRecord record;
+  std::shared_ptr<MpiWatch> watch = std::make_shared<MpiWatch>();  // shared with the groups
   std::unique_ptr<ProcessGroup> world;
   std::string host;
   int local_rank = 0;
@@ -62,13 +72,17 @@ Runtime::Runtime(const RuntimeOptions& options) : state_(std::make_unique<State>
   check_backend(options.backend, launcher);
   state_->timeout_seconds = options.timeout_seconds;
   state_->host = host_name();
+  state_->record = options.record.record != nullptr ? options.record : make_shared_record();
   if (options.backend == "self" || (options.backend == "auto" && launcher.num_ranks == 1)) {
     state_->world = make_self_group();
     return;
   }
   state_->owns_mpi = start_mpi();
   state_->uses_mpi = true;
-  state_->world = make_mpi_group(MPI_COMM_WORLD, options.timeout_seconds);
+  state_->watch->timeout_seconds = options.timeout_seconds;
+  state_->world = make_mpi_group(MPI_COMM_WORLD, state_->watch, state_->record.record);
+  record().set_rank(rank(), num_ranks());
+  state_->watch->peers = RankPeers(*state_->world, state_->record);
   TRIPHASE_CHECK(ConfigError, launcher.num_ranks == 1 || state_->world->num_ranks() > 1,
                  launcher.name, " started several tasks, but MPI (", library_version(),
                  ") sees one: the launcher and MPI do not fit together. With Slurm use srun "
@@ -78,6 +92,7 @@ Runtime::Runtime(const RuntimeOptions& options) : state_(std::make_unique<State>
   MPI_TRY(MPI_Comm_rank(neighbours, &state_->local_rank));
   MPI_TRY(MPI_Comm_size(neighbours, &state_->local_num_ranks));
   MPI_TRY(MPI_Comm_free(&neighbours));
+  record().set_phase(RankRecord::Phase::kRunning);
 }
 
 // Note [How a job ends]
@@ -91,6 +106,7 @@ Runtime::~Runtime() {
       !is_broken(*state_->world) && std::uncaught_exceptions() == state_->uncaught_exceptions;
   state_->world.reset();
   if (state_->owns_mpi && is_orderly) MPI_Finalize();
+  if (is_orderly) record().set_phase(RankRecord::Phase::kOutside);
 }
 
 ProcessGroup& Runtime::world() { return *state_->world; }
@@ -114,7 +130,20 @@ void Runtime::set_timeout(double seconds) {
 }
 double Runtime::timeout_seconds() const { return state_->timeout_seconds; }
 
-void Runtime::end_job(ExitCode code) {
+RankRecord& Runtime::record() { return *state_->record.record; }
+
+void Runtime::end_job(const Error& error, const std::function<void()>& tell) {
+  const ExitCode code = error.exit_code();
+  record().set_phase(RankRecord::Phase::kEnding);
+  if (code == ExitCode::kTimeout || code == ExitCode::kCommunication) {
+    std::string of_others;
+    if (state_->watch->is_spokesman)
+      for (const int missing : state_->watch->missing())
+        of_others += state_->watch->peers.record_text(missing);
+    record().write_to_log(str(error.kind(), ": ", error.what()), of_others);
+  }
+  if (!state_->watch->is_spokesman) std::this_thread::sleep_for(kSilence);
+  tell();
   std::fflush(nullptr);
   if (state_->uses_mpi) MPI_Abort(MPI_COMM_WORLD, static_cast<int>(code));
   std::_Exit(static_cast<int>(code));

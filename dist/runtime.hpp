@@ -3,7 +3,9 @@
 
 #include "base/error.hpp"
 #include "dist/process_group.hpp"
+#include "dist/rank_record.hpp"
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +17,7 @@ struct RuntimeOptions {
   /// "auto": mpi when started by a launcher with several ranks, else self; or "self", "mpi"
   std::string backend = "auto";
   double timeout_seconds = 600;  ///< a collective that takes longer ends the job with 78
+  SharedRecord record = {};      ///< of supervise(); empty: the Runtime makes one
 };
 
 /// Owns MPI for the life of the program: a local variable of main. Initialised with
@@ -41,8 +44,14 @@ class Runtime {
 
   void set_timeout(double seconds);
   [[nodiscard]] double timeout_seconds() const;
-  /// Ends every rank of the job with this exit code and does not return (MPI_Abort, or _Exit).
-  [[noreturn]] void end_job(ExitCode code);
+  /// What this rank did last.
+  [[nodiscard]] RankRecord& record();
+  /// Ends every rank of the job with the error's exit code and does not return (MPI_Abort, or _Exit).
+  /// After a CommError this rank writes its record to its log first, and those of the ranks of this
+  /// host that did not come.
+  /// @param tell prints the error. Of ranks that gave up together on one that did not come, only the
+  ///        lowest calls it; the others wait to be ended, and tell if that takes long.
+  [[noreturn]] void end_job(const Error& error, const std::function<void()>& tell);
 
  private:
   struct State;

@@ -25,6 +25,9 @@ class Transport {
   /// After a failure that leaves the ranks in different places; memory given to a call may still be
   /// in use.
   [[nodiscard]] virtual bool is_broken() const = 0;
+  /// Whether a thread may be in a call of this transport while another is in one of a transport
+  /// split from it.
+  [[nodiscard]] virtual bool allows_threads() const { return true; }
 
   /// The `bytes` bytes at `in` of rank r arrive at out + r * stride on every rank. `in` may be the
   /// place in `out` where this rank's own bytes belong.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/benchmark.hpp"
 
+#include <ATen/ops/full.h>
 #include <gtest/gtest.h>
 
 #include "tests/dist/backends.hpp"
@@ -26,6 +27,16 @@ TEST(Benchmark, BandwidthsFollowTheDefinitionsOfNcclTests) {
     EXPECT_EQ(timings[0].bytes, 16);
     EXPECT_EQ(timings[4].bytes, 4096);
     EXPECT_EQ(timings[8].bytes, 5008);
+  });
+}
+
+TEST(Benchmark, RanksCopyAtOneSpeed) {
+  run_on_threads(2, [](dist::ProcessGroup& group) {
+    const double bandwidth = dist::copy_bandwidth(group, 2);
+    EXPECT_GT(bandwidth, 1e7);
+    EXPECT_LT(bandwidth, 1e13);
+    const at::Tensor least = at::full({1}, bandwidth, at::kDouble);
+    EXPECT_EQ(group.all_reduce(least, dist::ReduceOp::kMin)->wait().item<double>(), bandwidth);
   });
 }
 

@@ -10,9 +10,14 @@
 #include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/log_sigmoid.h>
+#include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <cmath>
+#include <limits>
 
 namespace triphase::test {
 
@@ -50,6 +55,24 @@ inline ContrastiveCase dense_reference(const ContrastiveCase& joined) {
       0.5 * (at::cross_entropy_loss(logits, target) + at::cross_entropy_loss(logits.t(), target));
   loss.backward();
   return {image.grad(), text.grad(), log_scale.grad(), loss.item<double>()};
+}
+
+/// The loss of any kind as docs/numerics.md writes it, over whole matrices.
+/// @param logits [B,B] S_ij; @param bias 0-dim for the sigmoid loss, undefined for InfoNCE
+/// @param compared [B,B] bool, j in A(i); @param positive [B,B] bool, j in P(i)
+inline at::Tensor dense_loss(const at::Tensor& logits, const at::Tensor& bias,
+                             const at::Tensor& compared, const at::Tensor& positive) {
+  const auto total = static_cast<double>(logits.size(0));
+  if (bias.defined()) {
+    const at::Tensor x = logits + bias;
+    const at::Tensor losses = -at::log_sigmoid(at::where(positive, x, -x));
+    return at::where(compared, losses, at::zeros_like(losses)).sum() / total;
+  }
+  const at::Tensor kept = logits.masked_fill(~compared, -std::numeric_limits<double>::infinity());
+  const at::Tensor target = positive.to(logits.scalar_type()) / positive.sum(1, true);
+  return (at::logsumexp(kept, {1}).sum() + at::logsumexp(kept, {0}).sum() -
+          2 * (target * logits).sum()) /
+         (2 * total);
 }
 
 /// This rank's rows.

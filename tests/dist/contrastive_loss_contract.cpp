@@ -226,6 +226,69 @@ TEST_P(ContrastiveLossContract, WrongInputIsRefused) {
   });
 }
 
+/// Another group that counts what rows of embeddings leave or reach this rank, in elements.
+class CountingGroup final : public ProcessGroup {
+ public:
+  CountingGroup(ProcessGroup& group, std::int64_t width) : group_(group), width_(width) {}
+  [[nodiscard]] int rank() const override { return group_.rank(); }
+  [[nodiscard]] int num_ranks() const override { return group_.num_ranks(); }
+  [[nodiscard]] std::string backend() const override { return group_.backend(); }
+  dist::WorkPtr all_reduce(at::Tensor tensor, ReduceOp op) override {
+    count(tensor, 2 * (num_ranks() - 1));
+    return group_.all_reduce(std::move(tensor), op);
+  }
+  dist::WorkPtr all_gather(at::Tensor rows) override {
+    count(rows, num_ranks() - 1);  // of everyone else's
+    return group_.all_gather(std::move(rows));
+  }
+  dist::WorkPtr reduce_scatter(at::Tensor rows) override {
+    count(rows.narrow(0, 0, rows.size(0) / num_ranks()), num_ranks() - 1);  // everyone else's block
+    return group_.reduce_scatter(std::move(rows));
+  }
+  dist::WorkPtr broadcast(at::Tensor tensor, int root) override {
+    return group_.broadcast(std::move(tensor), root);
+  }
+  dist::WorkPtr send_receive(at::Tensor out, int to, int from) override {
+    count(out, num_ranks() > 1 ? 1 : 0);
+    return group_.send_receive(std::move(out), to, from);
+  }
+  void barrier() override { group_.barrier(); }
+  std::unique_ptr<ProcessGroup> split(int color, int key) override {
+    return group_.split(color, key);
+  }
+  [[nodiscard]] std::int64_t elements() const { return elements_; }
+
+ private:
+  void count(const at::Tensor& rows, std::int64_t times) {
+    if (rows.dim() == 2 && rows.size(1) == width_ && rows.is_floating_point())
+      elements_ += times * rows.numel();
+  }
+  ProcessGroup& group_;
+  std::int64_t width_;
+  std::int64_t elements_ = 0;
+};
+
+TEST_P(ContrastiveLossContract, TextsAndTheirGradientsTravelOnceEach) {
+  GetParam().run([](ProcessGroup& group) {
+    constexpr std::int64_t kPairs = 6;
+    constexpr std::int64_t kWidth = 11;
+    const std::int64_t n = group.num_ranks();
+    const ContrastiveCase part = part_of(make_case(kPairs * n, kWidth, 14, 3), group);
+    for (const auto transport : {dist::TextTransport::kGather, dist::TextTransport::kRing}) {
+      CountingGroup counting(group, kWidth);
+      const at::Tensor image = leaf(part.image);
+      dist::global_contrastive_loss({image, leaf(part.text), leaf(part.log_scale), {}, {}, {}},
+                                    counting, {.tile = 4, .transport = transport})
+          .backward();
+      // 2 (n - 1)/n of B E; in a ring a gradient also comes home, and its text goes round again.
+      const std::int64_t times = transport == dist::TextTransport::kGather ? 2 * (n - 1)
+                                 : n > 1                                  ? 3 * n - 2
+                                                                          : 0;
+      EXPECT_EQ(counting.elements(), times * kPairs * kWidth);
+    }
+  });
+}
+
 TEST_P(ContrastiveLossContract, GatherWithGradientIsTheAdjointOfItsForward) {
   GetParam().run([](ProcessGroup& group) {
     const std::int64_t n = group.num_ranks();

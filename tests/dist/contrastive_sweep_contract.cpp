@@ -3,13 +3,9 @@
 // autograd on the joined batch, with equal and with different numbers of pairs on the ranks.
 #include <ATen/ops/cat.h>
 #include <ATen/ops/eq.h>
-#include <ATen/ops/log_sigmoid.h>
-#include <ATen/ops/logsumexp.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -115,20 +111,9 @@ Outcome dense_outcome(const dist::ContrastivePairs& pairs, const SweepCase& swee
   const at::Tensor positive =
       compared &
       same(pairs.positive_ids.defined() ? pairs.positive_ids : at::arange(total, at::kLong));
-  const at::Tensor target = positive.to(at::kDouble) / positive.sum(1, true);
   at::Tensor logits = at::exp(scale) * at::matmul(image, text.t());
   logits.retain_grad();
-  at::Tensor loss;
-  if (bias.defined()) {
-    const at::Tensor x = logits + bias;
-    const at::Tensor losses = -at::log_sigmoid(at::where(positive, x, -x));
-    loss = at::where(compared, losses, at::zeros_like(losses)).sum() / total;
-  } else {
-    const at::Tensor kept = logits.masked_fill(~compared, -std::numeric_limits<double>::infinity());
-    loss = (at::logsumexp(kept, {1}).sum() + at::logsumexp(kept, {0}).sum() -
-            2 * (target * logits).sum()) /
-           (2 * total);
-  }
+  const at::Tensor loss = dense_loss(logits, bias, compared, positive);
   loss.backward();
   return {loss.item<double>(),
           image.grad(),

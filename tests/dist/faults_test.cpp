@@ -93,10 +93,16 @@ TEST(Faults, RanksThatDisagreeEndTheJobWith71) {
   expect_words(result, {"rank 1 called all_reduce(sum) of Float [5]"});
 }
 
-TEST(Faults, AKilledRankEndsTheJob) {
-  const CommandResult result = run_job(FAULT_PROGRAM, "killed");
-  EXPECT_NE(result.exit_code, 0) << result.output;
-  expect_words(result, {});
+TEST(Faults, ATimeoutWithinAnAgreementKeepsItsCode) {
+  const CommandResult result = run_job(FAULT_PROGRAM, "late_in_agreement");
+  EXPECT_EQ(result.exit_code, 78) << result.output;
+  expect_words(result, {"for rank 1."});
+}
+
+TEST(Faults, ACrashIsABugAndNamesTheRank) {
+  const CommandResult result = run_job(FAULT_PROGRAM, "crashes");
+  EXPECT_EQ(result.exit_code, 70) << result.output;
+  expect_words(result, {"rank 1 was ended by signal 11"});
 }
 
 TEST(Faults, AnExceptionThroughTheRuntimeDoesNotHangTheJob) {

@@ -7,15 +7,22 @@
 #include "tests/support/test_support.hpp"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/allclose.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <thread>
 
 namespace triphase::test {
 namespace {
 
+using dist::BucketRecord;
 using dist::GradientReducer;
+using dist::GradientReducerOptions;
+using dist::Overlap;
 using dist::ProcessGroup;
 
 TRIPHASE_CONTRACT(GradientReducerContract);
@@ -68,21 +75,262 @@ void expect_sums(const Parameters& parameters, int num_ranks, const std::string&
   }
 }
 
-TEST_P(GradientReducerContract, TheSumIsTheSerialSumForEveryBucketSizeAndOrder) {
+/// A step through last_pass(); without it, buckets leave in reduce().
+void run_step(GradientReducer& reducer, const Parameters& parameters, int rank, bool has_last_pass,
+              std::size_t unused = kUnused) {
+  reducer.zero_gradients();
+  if (has_last_pass)
+    reducer.last_pass([&] { run_backward(parameters, rank, unused); });
+  else
+    run_backward(parameters, rank, unused);
+}
+
+TEST_P(GradientReducerContract, TheSumIsTheSerialSumForEveryBucketSizeOrderAndOverlap) {
   GetParam().run([](ProcessGroup& group) {
-    for (const bool is_reversed : {false, true}) {
+    for (const Overlap overlap : {Overlap::kOff, Overlap::kOn}) {
+      for (const bool is_reversed : {false, true}) {
+        for (const std::int64_t bucket_bytes : {1, 64, 300, 16 << 20}) {
+          const Parameters parameters = make_parameters();
+          Parameters given = parameters;
+          if (is_reversed) std::reverse(given.begin(), given.end());
+          GradientReducer reducer(group, given, {.bucket_bytes = bucket_bytes, .overlap = overlap});
+          EXPECT_EQ(reducer.has_overlap(), overlap == Overlap::kOn);
+          for (const bool has_last_pass : {false, true, true}) {
+            run_step(reducer, parameters, group.rank(), has_last_pass);
+            static_cast<void>(reducer.reduce());
+            expect_sums(parameters, group.num_ranks(),
+                        str("bucket of ", bucket_bytes, ", last pass ", has_last_pass));
+          }
+        }
+      }
+    }
+  });
+}
+
+// Two passes, of which the first is not armed; the second reaches half of the parameters.
+TEST_P(GradientReducerContract, OfSeveralPassesOnlyTheLastLetsBucketsLeave) {
+  GetParam().run([](ProcessGroup& group) {
+    const Parameters parameters = make_parameters();
+    const Parameters half(parameters.begin(), parameters.begin() + 5);
+    GradientReducer reducer(group, parameters, {.bucket_bytes = 1, .overlap = Overlap::kOn});
+    for (int step = 0; step < 2; ++step) {
+      reducer.zero_gradients();
+      reducer.passes([&] {
+        run_backward(parameters, group.rank(), parameters.size());
+        for (const BucketRecord& record : reducer.log()) EXPECT_EQ(record.ready_seconds, 0);
+        reducer.arm();
+        run_backward(half, group.rank(), half.size());
+      });
+      EXPECT_EQ(reducer.reduce().num_buckets, 8);
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const at::Tensor& p = parameters[i].second;
+        const auto own = [&](int rank) {
+          const at::Tensor once = rank_values(rank, p.sizes(), p.scalar_type(), 100 + i);
+          return i < half.size() ? once + once : once;
+        };
+        const at::ScalarType wide =
+            p.scalar_type() == at::kBFloat16 ? at::kFloat : p.scalar_type();
+        at::Tensor expected = own(0).to(wide);
+        for (int r = 1; r < group.num_ranks(); ++r) expected = expected + own(r).to(wide);
+        EXPECT_TRUE(same_bits(p.grad(), expected.to(p.scalar_type()))) << parameters[i].first;
+      }
+    }
+  });
+}
+
+/// A chain whose last gradient is that of `first`: h = first * 2, loss = sum(h * last).
+struct Chain {
+  Parameters parameters;
+  /// Runs backward, and `between` when the gradient of `last` is there and that of `first` is not.
+  void backward(const std::function<void()>& between) const {
+    const at::Tensor h = parameters[0].second * 2;
+    h.register_hook([&](const at::Tensor&) { between(); });
+    (h * parameters[1].second).sum().backward();
+  }
+};
+
+Chain make_chain() {
+  return {{{"first", rank_values(0, {50}, at::kFloat, 1).requires_grad_()},
+           {"last", rank_values(0, {50}, at::kFloat, 2).requires_grad_()}}};
+}
+
+bool comes_true(const std::function<bool()>& condition) {
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!condition() && std::chrono::steady_clock::now() < give_up)
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  return condition();
+}
+
+TEST_P(GradientReducerContract, TheFirstBucketLeavesBeforeTheLastGradientIsReady) {
+  GetParam().run([](ProcessGroup& group) {
+    const Chain chain = make_chain();
+    for (const Overlap overlap : {Overlap::kOn, Overlap::kOff}) {
+      GradientReducer reducer(group, chain.parameters, {.bucket_bytes = 1, .overlap = overlap});
+      for (int step = 0; step < 2; ++step) {
+        reducer.zero_gradients();
+        bool has_left = false;
+        reducer.last_pass([&] {
+          chain.backward([&] {
+            has_left = overlap == Overlap::kOn &&
+                       comes_true([&] { return reducer.log()[0].done_seconds > 0; });
+          });
+        });
+        const dist::ReduceReport report = reducer.reduce();
+        EXPECT_EQ(has_left, overlap == Overlap::kOn);
+        const std::vector<BucketRecord> log = reducer.log();
+        EXPECT_EQ(log.size(), 2U);
+        for (const BucketRecord& record : log) {
+          EXPECT_LE(record.ready_seconds, record.sent_seconds);
+          EXPECT_LE(record.sent_seconds, record.done_seconds);
+          EXPECT_EQ(record.bytes, 200);
+        }
+        EXPECT_LE(log[0].done_seconds, log[1].sent_seconds);
+        EXPECT_EQ(log[0].done_seconds <= log[1].ready_seconds, overlap == Overlap::kOn);
+        EXPECT_GE(report.seconds, log[0].done_seconds - log[0].sent_seconds);
+        EXPECT_GT(report.exposed_seconds, 0);
+        EXPECT_EQ(report.bytes, 400);
+      }
+    }
+  });
+}
+
+// The last rank fails when the others' first bucket waits for it, or is gone.
+TEST_P(GradientReducerContract, ABackwardThatThrowsOnOneRankThrowsOnAllAndTheNextStepIsSound) {
+  GetParam().run([](ProcessGroup& group) {
+    const Chain chain = make_chain();
+    const bool fails = group.rank() == group.num_ranks() - 1;
+    for (const Overlap overlap : {Overlap::kOn, Overlap::kOff}) {
+      for (const bool is_early : {true, false}) {
+        GradientReducer reducer(group, chain.parameters, {.bucket_bytes = 1, .overlap = overlap});
+        expect_error<dist::AgreedError>(
+            [&] {
+              reducer.last_pass([&] {
+                TRIPHASE_CHECK(DataError, !(fails && is_early), "a bad gradient");
+                chain.backward([&] { TRIPHASE_CHECK(DataError, !fails, "a bad gradient"); });
+              });
+            },
+            ExitCode::kBadData, {"a bad gradient", group.num_ranks() > 1 ? "rank" : ""});
+        reducer.zero_gradients();
+        reducer.last_pass([&] { chain.backward([] {}); });
+        static_cast<void>(reducer.reduce());
+        const at::Tensor& first = chain.parameters[0].second;
+        EXPECT_TRUE(
+            at::allclose(chain.parameters[1].second.grad(), first * 2 * group.num_ranks()));
+      }
+    }
+  });
+}
+
+TEST_P(GradientReducerContract, AGradientThatComesTwiceInTheLastPassIsFound) {
+  GetParam().run([](ProcessGroup& group) {
+    const Chain chain = make_chain();
+    GradientReducer reducer(group, chain.parameters, {.bucket_bytes = 1, .overlap = Overlap::kOn});
+    expect_error<dist::AgreedError>(
+        [&] {
+          reducer.last_pass([&] {
+            chain.backward([] {});
+            chain.backward([] {});
+          });
+        },
+        ExitCode::kInternal, {"'last'", "twice"});
+  });
+}
+
+TEST_P(GradientReducerContract, HooksGoWithTheReducer) {
+  GetParam().run([](ProcessGroup& group) {
+    const Chain chain = make_chain();
+    const GradientReducerOptions options{.bucket_bytes = 1, .overlap = Overlap::kOn};
+    auto old = std::make_unique<GradientReducer>(group, chain.parameters, options);
+    GradientReducer reducer(group, chain.parameters, options);
+    old.reset();  // leaves the newer one's hooks
+    reducer.zero_gradients();
+    reducer.last_pass([&] {
+      chain.backward([&] {
+        EXPECT_TRUE(comes_true([&] { return reducer.log()[0].done_seconds > 0; }));
+      });
+    });
+    static_cast<void>(reducer.reduce());
+  });
+}
+
+/// Everything that every rank owns: how often each element of each parameter is there.
+std::vector<at::Tensor> ownership(GradientReducer& reducer, const Parameters& parameters,
+                                  ProcessGroup& group) {
+  std::vector<at::Tensor> counts;
+  for (const auto& [name, p] : parameters) counts.push_back(at::zeros({p.numel()}, at::kLong));
+  for (const dist::ParameterSlice& slice : reducer.own_slices())
+    counts[static_cast<std::size_t>(slice.parameter)].slice(0, slice.begin, slice.end) += 1;
+  for (at::Tensor& each : counts) each = group.all_reduce(each, dist::ReduceOp::kSum)->wait();
+  return counts;
+}
+
+TEST_P(GradientReducerContract, ShardsCoverEachElementOnceHoldTheSumsAndAreGathered) {
+  GetParam().run([](ProcessGroup& group) {
+    for (const Overlap overlap : {Overlap::kOff, Overlap::kOn}) {
       for (const std::int64_t bucket_bytes : {1, 64, 300, 16 << 20}) {
         const Parameters parameters = make_parameters();
-        Parameters given = parameters;
-        if (is_reversed) std::reverse(given.begin(), given.end());
-        GradientReducer reducer(group, given, {bucket_bytes});
-        for (int step = 0; step < 2; ++step) {
-          reducer.zero_gradients();
-          run_backward(parameters, group.rank(), kUnused);
-          static_cast<void>(reducer.reduce());
-          expect_sums(parameters, group.num_ranks(),
-                      str("bucket of ", bucket_bytes, ", step ", step));
+        GradientReducer reducer(
+            group, parameters,
+            {.bucket_bytes = bucket_bytes, .overlap = overlap, .is_sharded = true});
+        for (const at::Tensor& counts : ownership(reducer, parameters, group))
+          EXPECT_TRUE(counts.eq(1).all().item<bool>());
+        run_step(reducer, parameters, group.rank(), true);
+        static_cast<void>(reducer.reduce());
+        std::vector<at::Tensor> sums;
+        for (const dist::ParameterSlice& slice : reducer.own_slices())
+          sums.push_back(dist::slice_of(
+              parameters[static_cast<std::size_t>(slice.parameter)].second.grad(), slice));
+        std::size_t num_taken = 0;
+        reducer.gather(sums, [&](std::int64_t parameter, const at::Tensor& whole) {
+          const auto i = static_cast<std::size_t>(parameter);
+          const at::Tensor& p = parameters[i].second;
+          at::Tensor expected = serial_sum(group.num_ranks(), p.sizes(), p.scalar_type(), 100 + i);
+          if (i == kUnused) expected = at::zeros_like(expected);
+          EXPECT_TRUE(same_bits(whole, expected.contiguous(at::MemoryFormat::Contiguous)))
+              << parameters[i].first << " bucket of " << bucket_bytes;
+          EXPECT_EQ(whole.strides(), p.strides());
+          ++num_taken;
+        });
+        EXPECT_EQ(num_taken, parameters.size());
+      }
+    }
+  });
+}
+
+/// The bound that dist::WireDtype states, from the float64 sum; gradients that are bfloat16 already
+/// are rounded only as ever.
+TEST_P(GradientReducerContract, Bfloat16OnTheWireKeepsToItsBoundAtHalfTheBytes) {
+  GetParam().run([](ProcessGroup& group) {
+    const double r = std::ldexp(1, -8);
+    const int n = group.num_ranks();
+    for (const Overlap overlap : {Overlap::kOff, Overlap::kOn}) {
+      const Parameters parameters{{"a", rank_values(0, {64, 33}, at::kFloat, 0).requires_grad_()},
+                                  {"b", rank_values(0, {40}, at::kDouble, 1).requires_grad_()}};
+      GradientReducer reducer(group, parameters,
+                              {.overlap = overlap, .wire_dtype = dist::WireDtype::kBfloat16});
+      run_step(reducer, parameters, group.rank(), true, parameters.size());
+      const std::int64_t bytes = reducer.reduce().bytes;
+      EXPECT_EQ(bytes, n == 1 ? 4 * 64 * 33 + 8 * 40 : 2 * (64 * 33 + 40));
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const at::Tensor& p = parameters[i].second;
+        at::Tensor exact = at::zeros(p.sizes(), at::kDouble);
+        at::Tensor magnitude = at::zeros(p.sizes(), at::kDouble);
+        for (int rank = 0; rank < n; ++rank) {
+          const at::Tensor g =
+              rank_values(rank, p.sizes(), p.scalar_type(), 100 + i).to(at::kDouble);
+          exact += g;
+          magnitude += g.abs();
         }
+        const at::Tensor error = (p.grad().to(at::kDouble) - exact).abs();
+        const double most = r * (2 + r) + (n - 1) * std::ldexp(1, -23);
+        EXPECT_TRUE((error <= most * magnitude).all().item<bool>());
+        if (n == 1) {
+          EXPECT_EQ(error.max().item<double>(), 0);
+        } else {
+          EXPECT_GT(error.max().item<double>(), 0);
+        }
+        const at::Tensor all = group.all_gather(p.grad().reshape({1, -1}).contiguous())->wait();
+        for (int rank = 1; rank < n; ++rank) EXPECT_TRUE(same_bits(all[0], all[rank]));
       }
     }
   });

@@ -89,7 +89,7 @@ TEST(MpiGroup, ADuplicateDoesNotMeetTheTrafficOfItsOriginal) {
   const dist::Runtime runtime(with_backend("mpi"));
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  const auto group = dist::make_mpi_group(MPI_COMM_WORLD, 30);
+  const auto group = dist::make_mpi_group(MPI_COMM_WORLD, std::make_shared<dist::MpiWatch>());
   EXPECT_EQ(group->rank(), rank);
   EXPECT_EQ(group->num_ranks(), world_size());
   // A message that waits in the world is not what the group receives.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "dist/gradient_reducer.hpp"
 #include "dist/host_group.hpp"
 #include "dist/runtime.hpp"
+#include "dist/spare_cores.hpp"
 #include "tests/dist/backends.hpp"
 #include "tests/support/test_support.hpp"
 
@@ -8,6 +10,7 @@
 
 #include <atomic>
 #include <latch>
+#include <thread>
 
 namespace triphase::test {
 namespace {
@@ -51,7 +54,7 @@ TEST(ThreadGroup, ARankThatNeverComesIsNamedAfterTheTimeout) {
             {"waited 0.2 s", "rank 1", "all_reduce(sum) of Float [3]", "collective 0"});
         EXPECT_TRUE(dist::is_broken(group));
         others_gave_up.count_down();
-        expect_error<CommError>([&] { sum_something(group); }, ExitCode::kCommunication,
+        expect_error<CommError>([&] { sum_something(group); }, ExitCode::kTimeout,
                                 {"cannot be used"});
       },
       0.2);
@@ -108,6 +111,55 @@ TEST(ThreadGroup, ANewTimeoutHoldsForTheGroupAndForItsParts) {
 TEST(ThreadGroup, NeedsARank) {
   expect_error<CommError>([] { static_cast<void>(dist::make_thread_groups(0)); },
                           ExitCode::kCommunication, {"0"});
+}
+
+dist::GradientReducerOptions on_a_thread() { return {.overlap = dist::Overlap::kOn}; }
+
+TEST(ReduceThread, WhatAReductionThrowsIsThrownByReduceInItsKind) {
+  std::latch others_have_ended(2);
+  run_on_threads(3, [&](ProcessGroup& group) {
+    const at::Tensor weight = at::zeros({3}).requires_grad_();
+    {
+      dist::GradientReducer reducer(group, {{"weight", weight}}, on_a_thread());
+      if (group.rank() == 1) return others_have_ended.wait();  // and never comes to reduce()
+      if (group.rank() == 2) return others_have_ended.count_down();  // takes its reducer along
+      expect_error<CommError>([&] { static_cast<void>(reducer.reduce()); },
+                              ExitCode::kCommunication, {"rank 2", "left the group"});
+    }
+    others_have_ended.count_down();
+  });
+}
+
+// It would wait for ever: the other rank reduces nothing until this one's reducer has gone.
+TEST(ReduceThread, AReductionThatNobodyJoinsIsLeftBehind) {
+  std::latch is_gone(1);
+  run_on_threads(
+      2,
+      [&](ProcessGroup& group) {
+        auto own = group.split(0, group.rank());
+        if (group.rank() == 1) return is_gone.wait();
+        auto queue = std::make_unique<dist::ReduceQueue>(
+            std::move(own), std::vector<at::Tensor>{at::zeros({3})}, dist::ReduceQueueOptions{});
+        queue->send(0, 0);
+        while (queue->log()[0].sent_seconds == 0) std::this_thread::yield();
+        queue.reset();
+        is_gone.count_down();
+      },
+      /*timeout_seconds=*/1e6);
+}
+
+TEST(SpareCpus, EachRankNeedsOneMoreThanItsThreadsOfItsOwnAndOfAll) {
+  const auto rank = [](const std::string& cpus, int threads) {
+    return dist::RankCpus{std::bitset<dist::kMostCpus>(cpus), threads};
+  };
+  EXPECT_TRUE(dist::has_spare_cpu({rank("11", 1)}));
+  EXPECT_FALSE(dist::has_spare_cpu({rank("11", 2)}));
+  EXPECT_FALSE(dist::has_spare_cpu({rank("11", 1), rank("11", 1)}));    // shared by both
+  EXPECT_TRUE(dist::has_spare_cpu({rank("1111", 1), rank("1111", 1)}));
+  EXPECT_TRUE(dist::has_spare_cpu({rank("0011", 1), rank("1100", 1)}));
+  EXPECT_FALSE(dist::has_spare_cpu({rank("0001", 1), rank("1110", 1)}));  // bound to one core
+  EXPECT_FALSE(dist::has_spare_cpu({rank("1111", 1), rank("1111", 2)}));
+  EXPECT_FALSE(dist::has_spare_cpu({rank("0", 1)}));  // the host does not tell
 }
 
 }  // namespace
