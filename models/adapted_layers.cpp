@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "base/random.hpp"
 #include "models/convolution.hpp"
+#include "models/dropout.hpp"
 #include "models/precision.hpp"
 
 #include <ATen/ATen.h>
@@ -115,10 +116,6 @@ bool is_cast(const at::Tensor& weight, const at::Tensor& x) {
          at::autocast::is_autocast_enabled(x.device().type());
 }
 
-at::Tensor dropped(const at::Tensor& x, double dropout, bool training) {
-  return dropout > 0 && training ? at::dropout(x, dropout, true) : x;
-}
-
 }  // namespace
 
 double LowRankOptions::scale() const {
@@ -158,7 +155,7 @@ at::Tensor AdaptedConv3dImpl::forward(const at::Tensor& x, const ChannelAffine& 
   if (!has_path(low_rank_, adapted_ && !merged_, AdapterExecution::kTwoPath)) return y;
   const at::Tensor a =
       folds_input(options_, x) ? lora_A.sum(/*dim=*/1, /*keepdim=*/true) : lora_A;
-  const at::Tensor inner = convolve(dropped(x, low_rank_.dropout, is_training()), matching(a, x),
+  const at::Tensor inner = convolve(dropout(x, is_training() ? low_rank_.dropout : 0.0), matching(a, x),
                                     {}, options_.stride, options_.padding);
   const at::Tensor change =
       convolve(inner, matching(scaled(lora_B, after), inner), {}, {1, 1, 1}, {0, 0, 0});
@@ -215,7 +212,7 @@ at::Tensor AdaptedLinearImpl::forward(const at::Tensor& x) {
   const at::Tensor y = at::linear(x, matching(whole, x), matching(bias, x));
   if (!has_path(low_rank_, adapted_ && !merged_, AdapterExecution::kTwoPath)) return y;
   const at::Tensor inner =
-      at::linear(dropped(x, low_rank_.dropout, is_training()), matching(lora_A, x));
+      at::linear(dropout(x, is_training() ? low_rank_.dropout : 0.0), matching(lora_A, x));
   return y.add(at::linear(inner, matching(lora_B, inner)), low_rank_.scale());
 }
 

@@ -33,7 +33,7 @@ struct AdaptOptions {
   bool train_heads = false;        ///< contrastive_head and linear_layer (peft only)
   bool train_layer_norms = false;  ///< text LayerNorms (peft only)
   bool train_batch_norms = false;  ///< image BatchNorm weights and biases (peft only)
-  bool train_log_scale = true;     ///< off: a fixed temperature
+  bool train_log_scale = true;     ///< off: a fixed temperature. A model's logit bias trains in any case
   bool train_phenotype_head = false;  ///< the classifier, when the phenotype loss is on
 };
 

@@ -131,10 +131,13 @@ Adapters tower_adapters(const TowerTargets& tower, const std::vector<ModuleEntry
   return adapters;
 }
 
+/// Of the whole network, whose own parameters are the log-scale and sometimes the bias.
+bool has_logit_bias(const ModuleEntry& network) { return network.num_parameters() > 1; }
+
 /// Whether a module's own parameters train as they are, adapters aside.
 bool trains_itself(const ModuleEntry& module, const AdaptOptions& options) {
   const std::string& path = module.path;
-  if (path.empty()) return options.train_log_scale;
+  if (path.empty()) return options.train_log_scale || has_logit_bias(module);
   if (last_part(path) == "classifier") return options.train_phenotype_head;
   if (is_never_reached(path)) return false;
   if (options.method == "full") return true;
@@ -184,6 +187,7 @@ AdapterPlan plan_adapters(TwoTower& model, const AdaptOptions& options) {
     } else if (trains_itself(module, options)) {
       row.part = "trained";
       row.num_trainable = row.num_parameters;
+      if (module.path.empty() && !options.train_log_scale) row.num_trainable -= 1;
     }
     plan.num_trainable += row.num_trainable;
     plan.num_base_parameters += row.num_parameters;
@@ -206,6 +210,7 @@ void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed
                    "': it was made for another model");
     for (at::Tensor& parameter : module.parameters())
       parameter.set_requires_grad(row->part == "trained");
+    if (module.path.empty()) model->log_scale().set_requires_grad(plan.options.train_log_scale);
     if (row->part != "adapted") continue;
     const bool image = module.path.starts_with("encode_image.");
     const TowerAdapterOptions& tower = image ? plan.options.image : plan.options.text;

@@ -57,7 +57,7 @@ Line line_of(const AdapterPlanRow& row, bool full) {
     line.part = "unused";
     line.what = "*_global, pooler, classifier";
   }
-  if (row.module.empty()) line.what = "logit_scale";
+  if (row.module.empty()) line.what = row.num_parameters > 1 ? "logit_scale, logit_bias" : "logit_scale";
   return line;
 }
 
@@ -94,15 +94,18 @@ std::string share(const char* what, std::int64_t count, std::int64_t all) {
 std::string summary(const AdapterPlan& plan) {
   std::int64_t adapters = 0;
   std::int64_t weights = 0;
-  std::int64_t log_scale = 0;
-  for (const AdapterPlanRow& row : plan.rows)
-    (row.part == "adapted" ? adapters
-     : row.module.empty()  ? log_scale
-                           : weights) += row.num_trainable;
+  bool has_bias = false;
+  for (const AdapterPlanRow& row : plan.rows) {
+    if (row.module.empty())
+      has_bias = row.num_parameters > 1;
+    else
+      (row.part == "adapted" ? adapters : weights) += row.num_trainable;
+  }
   std::string text;
   if (adapters > 0) text += share("adapters", adapters, plan.num_base_parameters);
   if (weights > 0) text += share("weights", weights, plan.num_base_parameters);
-  text += log_scale > 0 ? str("log-scale ", log_scale, ", trained\n") : "log-scale fixed\n";
+  text += plan.options.train_log_scale ? "log-scale 1, trained\n" : "log-scale fixed\n";
+  if (has_bias) text += "logit bias 1, trained\n";
   return text + "unused: never reached by the contrastive loss\n";
 }
 

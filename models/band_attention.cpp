@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/band_attention.hpp"
 
+#include "models/dropout.hpp"
+#include "models/precision.hpp"
+
 #include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
 
 namespace triphase::models {
 namespace {
@@ -47,10 +53,25 @@ BandAttention::BandAttention(const at::Tensor& mask, bool has_padding, std::int6
 
 at::Tensor BandAttention::operator()(const at::Tensor& query, const at::Tensor& key,
                                      const at::Tensor& value, double dropout) const {
-  if (num_chunks_ > 0) return chunked(query, key, value, dropout);
-  std::optional<at::Tensor> visible;
-  if (visible_.defined()) visible = visible_;
-  return at::scaled_dot_product_attention(query, key, value, visible, dropout);
+  return num_chunks_ > 0 ? chunked(query, key, value, dropout) : attend(query, key, value, dropout);
+}
+
+/// LibTorch's own attention, but with dropout: there it has no fused form and draws on one core.
+at::Tensor BandAttention::attend(const at::Tensor& query, const at::Tensor& key,
+                                 const at::Tensor& value, double dropout) const {
+  if (dropout == 0)
+    return at::scaled_dot_product_attention(
+        query, key, value, visible_.defined() ? std::optional(visible_) : std::nullopt);
+  const AutocastGuard autocast(query.device().type());
+  autocast.off();  // the three come in one dtype and stay in it
+  const double scale = 1 / std::sqrt(static_cast<double>(query.size(3)));
+  at::Tensor scores = at::matmul(query * scale, key.transpose(2, 3));
+  if (visible_.defined())
+    scores = scores + at::zeros_like(visible_, scores.options())
+                          .masked_fill_(visible_.logical_not(), -std::numeric_limits<double>::infinity());
+  const AttentionRows rows =
+      num_chunks_ > 0 ? AttentionRows{num_chunks_, reach_, reach_} : AttentionRows{};
+  return at::matmul(attention_dropout(at::softmax(scores, -1), dropout, rows), value);
 }
 
 at::Tensor BandAttention::chunked(const at::Tensor& query, const at::Tensor& key,
@@ -60,9 +81,8 @@ at::Tensor BandAttention::chunked(const at::Tensor& query, const at::Tensor& key
   const at::Tensor padded = at::constant_pad_nd(query, {0, 0, 0, padded_length - length_});
   const at::Tensor queries =
       padded.unflatten(2, {num_chunks_, reach_}).transpose(1, 2).flatten(0, 1);
-  const at::Tensor rows = at::scaled_dot_product_attention(
-      queries, windows(key, reach_, padded_length), windows(value, reach_, padded_length), visible_,
-      dropout);
+  const at::Tensor rows = attend(queries, windows(key, reach_, padded_length),
+                                 windows(value, reach_, padded_length), dropout);
   return rows.unflatten(0, {batch, num_chunks_})
       .transpose(1, 2)
       .flatten(2, 3)

@@ -22,6 +22,7 @@ class BandAttention {
                 Form form = Form::kAuto);
 
   /// @param query [B,heads,L,width], key and value alike; scores are divided by sqrt(width)
+  /// @param dropout of the attention's weights (see attention_dropout())
   /// @return [B,heads,L,width]
   [[nodiscard]] at::Tensor operator()(const at::Tensor& query, const at::Tensor& key,
                                       const at::Tensor& value, double dropout) const;
@@ -29,6 +30,8 @@ class BandAttention {
  private:
   [[nodiscard]] at::Tensor chunked(const at::Tensor& query, const at::Tensor& key,
                                    const at::Tensor& value, double dropout) const;
+  [[nodiscard]] at::Tensor attend(const at::Tensor& query, const at::Tensor& key,
+                                  const at::Tensor& value, double dropout) const;
 
   std::int64_t length_;
   std::int64_t reach_;        ///< window / 2

@@ -15,6 +15,14 @@ namespace triphase::models {
 namespace {
 constexpr double kEpsilon = 1e-5;
 constexpr double kMomentum = 0.1;
+
+/// torch divides by zero without a word: the weights would be NaN a step later.
+void check_has_variance(std::int64_t num_values, const char* where, const char* key) {
+  TRIPHASE_CHECK(DataError, num_values > 1, "BatchNorm sees ", num_values, " value a channel in ", where,
+                 ", which has no variance. Raise ", key,
+                 " or the size of the volumes, or set model.batch_norm to 'frozen'.");
+}
+
 }  // namespace
 
 BatchNormImpl::BatchNormImpl(std::int64_t channels) {
@@ -48,6 +56,7 @@ ChannelAffine BatchNormImpl::running_affine() {
 at::Tensor BatchNormImpl::forward(const at::Tensor& x) {
   const bool batch_statistics = uses_batch_statistics();
   if (batch_statistics && mode_ == BatchNormMode::kSync) return forward_sync(x);
+  if (batch_statistics) check_has_variance(x.numel() / x.size(1), "this rank's batch", "batch.micro_pairs");
   const bool moves = batch_statistics && in_counted_pass();
   const bool cudnn = at::globalContext().userEnabledCuDNN();
   if (batch_statistics && !moves)
@@ -66,9 +75,7 @@ at::Tensor BatchNormImpl::forward_sync(const at::Tensor& x) {
   TRIPHASE_CHECK(InternalError, gather_ != nullptr,
                  "BatchNorm is to share its batch, and nobody told it with whom");
   const JointStatistics joint = join_statistics(x, gather_);
-  TRIPHASE_CHECK(DataError, joint.count > 1, "BatchNorm sees ", joint.count,
-                 " value a channel in the whole batch, which has no variance. "
-                 "Raise batch.global_pairs or the size of the volumes.");
+  check_has_variance(static_cast<std::int64_t>(joint.count), "the whole batch", "batch.global_pairs");
   if (in_counted_pass()) {
     const at::NoGradGuard no_grad;
     const at::Tensor unbiased = joint.variance * (joint.count / (joint.count - 1));

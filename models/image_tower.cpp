@@ -3,6 +3,7 @@
 
 #include "base/error.hpp"
 #include "models/conv_norm.hpp"
+#include "models/dropout.hpp"
 #include "models/precision.hpp"
 #include "models/recompute.hpp"
 
@@ -188,6 +189,7 @@ ImageTowerImpl::~ImageTowerImpl() = default;
 ImageTowerImpl::Output ImageTowerImpl::forward(const at::Tensor& volumes, bool with_phenotypes) {
   TRIPHASE_CHECK(DataError, volumes.dim() == 5 && volumes.size(1) == 1 && volumes.numel() > 0,
                  "volumes must be [B,1,X,Y,Z] with at least one voxel, are ", volumes.sizes());
+  begin_dropout_branch(DropoutBranch::kImage);
   InflatedResNetImpl& network = *parts_->network;
   Output output;
   output.features = network.features(volumes.permute({0, 1, 4, 2, 3}));

@@ -3,9 +3,9 @@
 
 #include "base/hash.hpp"
 #include "base/random.hpp"
+#include "base/torch_threads.hpp"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
@@ -23,12 +23,10 @@ void fill(at::Tensor& parameter, std::uint64_t seed, const std::string& name, Dr
   float* out = values.data_ptr<float>();
   const std::int64_t count = values.numel();
   const std::uint64_t name_key = xxh3(std::string_view(name));
-  at::parallel_for(0, (count + kBlock - 1) / kBlock, 1, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t block = first; block < last; ++block) {
-      KeyedRandom random{seed, name_key, static_cast<std::uint64_t>(block)};
-      const std::int64_t end = std::min(count, (block + 1) * kBlock);
-      for (std::int64_t i = block * kBlock; i < end; ++i) out[i] = static_cast<float>(draw(random));
-    }
+  on_torch_threads((count + kBlock - 1) / kBlock, [&](std::int64_t block) {
+    KeyedRandom random{seed, name_key, static_cast<std::uint64_t>(block)};
+    const std::int64_t end = std::min(count, (block + 1) * kBlock);
+    for (std::int64_t i = block * kBlock; i < end; ++i) out[i] = static_cast<float>(draw(random));
   });
   parameter.copy_(values);
 }
@@ -82,6 +80,8 @@ void initialise_weights(TwoTower& model, std::uint64_t seed) {
     if (contains(name, ".lora_")) continue;  // adapters are drawn when they are made
     if (name == "logit_scale") {
       parameter.fill_(1);
+    } else if (name == "logit_bias") {
+      parameter.fill_(0);
     } else if (is_head(name)) {
       draw_head(model, name, parameter, seed);
     } else if (parameter.dim() == 1) {

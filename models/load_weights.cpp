@@ -20,8 +20,11 @@ bool is_factor_name(const std::string& name) {
   return name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight");
 }
 
-/// A buffer that older transformers releases saved and that holds no weights.
-bool is_tolerated(const std::string& name) { return name.ends_with("embeddings.position_ids"); }
+/// A buffer that older transformers releases saved and that holds no weights; and the sigmoid loss's
+/// bias, which a run that has that loss starts at a value of its own.
+bool is_tolerated(const std::string& name) {
+  return name.ends_with("embeddings.position_ids") || name == "logit_bias";
+}
 
 /// Parameters and buffers, each module's own together, in the model's order.
 NamedTensors state(TwoTower& model, bool factors) {

@@ -21,6 +21,7 @@ constexpr const char* kConfigName = "adapter_config.json";
 constexpr const char* kWeightsName = "adapter_model.safetensors";
 const std::string kPrefix = "base_model.model.";
 const std::string kLogScale = "logit_scale";
+const std::string kLogitBias = "logit_bias";
 
 /// One module's factors as a folder holds them.
 struct Factors {
@@ -35,6 +36,7 @@ struct Folder {
   std::map<std::string, Factors> factors;  ///< by module path
   NamedTensors saved;                      ///< of modules_to_save, by Merlin's names
   std::optional<double> log_scale;
+  std::optional<double> logit_bias;
 };
 
 /// The name without peft's prefix and without those of wrappers around the model.
@@ -45,15 +47,16 @@ std::string plain_name(std::string name) {
   return name;
 }
 
-std::optional<double> parse_log_scale(const WeightsFile& file, const std::string& source) {
-  const auto found = file.metadata.find(kLogScale);
+std::optional<double> parse_number(const WeightsFile& file, const std::string& name,
+                                   const std::string& source) {
+  const auto found = file.metadata.find(name);
   if (found == file.metadata.end()) return std::nullopt;
   double value = 0;
   const char* end = found->second.data() + found->second.size();
   const auto result = std::from_chars(found->second.data(), end, value);
   TRIPHASE_CHECK(CheckpointError,
                  result.ec == std::errc() && result.ptr == end && std::isfinite(value), "'", source,
-                 "': the metadata entry 'logit_scale' is no number");
+                 "': the metadata entry '", name, "' is no number");
   return value;
 }
 
@@ -62,7 +65,8 @@ Folder read_folder(const std::filesystem::path& path) {
   folder.source = (path / kWeightsName).string();
   folder.config = read_peft_config(path / kConfigName);
   const WeightsFile file = read_safetensors(path / kWeightsName);
-  folder.log_scale = parse_log_scale(file, folder.source);
+  folder.log_scale = parse_number(file, kLogScale, folder.source);
+  folder.logit_bias = parse_number(file, kLogitBias, folder.source);
   const std::string a_end = ".lora_A.weight";
   const std::string b_end = ".lora_B.weight";
   for (const auto& [name, tensor] : file.tensors) {
@@ -210,9 +214,11 @@ void write_peft_folder(const std::filesystem::path& folder, TwoTower& model,
         tensors.emplace_back(kPrefix + name, tensor);
   }
   make_output_directory(folder);
-  const double log_scale = model->log_scale().item<double>();
-  write_safetensors(folder / kWeightsName, tensors,
-                    {{"format", "pt"}, {kLogScale, shortest_decimal(log_scale)}});
+  std::map<std::string, std::string> metadata{
+      {"format", "pt"}, {kLogScale, shortest_decimal(model->log_scale().item<double>())}};
+  if (model->logit_bias().defined())
+    metadata[kLogitBias] = shortest_decimal(model->logit_bias().item<double>());
+  write_safetensors(folder / kWeightsName, tensors, metadata);
   write_json(folder / kConfigName, peft_config_json(config));
 }
 
@@ -236,6 +242,9 @@ void read_peft_folder(const std::filesystem::path& path, TwoTower& model) {
     module.lora_b().copy_(found->second.b);
   }
   if (folder.log_scale) model->log_scale().detach().fill_(*folder.log_scale);
+  if (!folder.logit_bias) return;
+  model->set_logit_bias(true);
+  model->logit_bias().detach().fill_(*folder.logit_bias);
 }
 
 }  // namespace triphase::models

@@ -2,6 +2,7 @@
 #include "models/recompute.hpp"
 
 #include "base/error.hpp"
+#include "models/dropout.hpp"
 #include "models/precision.hpp"
 
 #include <ATen/ATen.h>
@@ -20,8 +21,8 @@ namespace {
 // and keeps x. Its backward runs the segment again with a graph and asks for the gradients of x and of the
 // parameters, which the outer engine accumulates: so a parameter's hook fires once, however often it is
 // used. (An inner backward() instead would fire hooks once for each use.)
-// Passed on to the replay: the state of the random generators, when the first run drew from them, and
-// autocast. Autocast's cache of cast weights is off in the replay: nobody would clear it before the next
+// Passed on to the replay: what dropout draws from, the state of the random generators when the first run drew
+// from them, and autocast. Autocast's cache of cast weights is off in the replay: nobody would clear it before the next
 // forward, which would then compute with the weights from before the optimizer step.
 
 thread_local bool builds_graph = false;  ///< inside a segment's first run, where grad mode is off
@@ -85,6 +86,7 @@ struct Kept : torch::CustomClassHolder {
   Segment segment;
   std::vector<at::Tensor> parameters;
   std::optional<RandomState> random;  ///< before the first run; only when it drew
+  DropoutState dropout;               ///< likewise before it
   bool autocast = false;
   at::ScalarType autocast_dtype = at::kFloat;
 };
@@ -99,6 +101,7 @@ struct RecomputeFunction : torch::autograd::Function<RecomputeFunction> {
     context->saved_data["kept"] = c10::IValue::make_capsule(kept);
     context->save_for_backward({x});
     RandomState before(x.device());
+    kept->dropout = dropout_state();
     const FlagGuard building(builds_graph, true);
     const at::AutoGradMode no_grad(false);
     at::Tensor y = kept->segment(x);
@@ -130,6 +133,7 @@ struct RecomputeFunction : torch::autograd::Function<RecomputeFunction> {
     autocast.set(kept.autocast, kept.autocast_dtype, /*cache_enabled=*/false);
     std::optional<ReplayRandom> random;
     if (kept.random) random.emplace(*kept.random, x.device());
+    const DropoutScope dropout(kept.dropout);
     return kept.segment(x);
   }
 };

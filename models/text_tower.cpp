@@ -3,6 +3,7 @@
 
 #include "base/error.hpp"
 #include "models/band_attention.hpp"
+#include "models/dropout.hpp"
 #include "models/precision.hpp"
 #include "models/recompute.hpp"
 
@@ -71,8 +72,8 @@ class EmbeddingsImpl : public torch::nn::Module {
     const at::Tensor real = tokens.ne(kPaddingToken).to(at::kLong);
     const at::Tensor positions = real.cumsum(1) * real + kPaddingToken;
     const at::Tensor types = type_(at::zeros({1, 1}, tokens.options()));
-    return at::dropout(norm_(word_(tokens) + position_(positions) + types), dropout_,
-                       is_training());
+    return dropout(norm_(word_(tokens) + position_(positions) + types),
+                   is_training() ? dropout_ : 0.0);
   }
 
  private:
@@ -124,7 +125,7 @@ class ResidualOutputImpl : public torch::nn::Module {
         dense_(register_module("dense", AdaptedLinear(in, width))),
         norm_(register_module("LayerNorm", LayerNorm(width))) {}
   at::Tensor forward(const at::Tensor& x, const at::Tensor& residual) {
-    return norm_(widened(at::dropout(dense_(x), dropout_, is_training())) + residual);
+    return norm_(widened(dropout(dense_(x), is_training() ? dropout_ : 0.0)) + residual);
   }
 
  private:
@@ -274,6 +275,7 @@ TextTowerImpl::~TextTowerImpl() = default;
 
 TextTowerImpl::Output TextTowerImpl::forward(const at::Tensor& tokens, const at::Tensor& mask) {
   const bool has_padding = check_tokens(parts_->options, tokens, mask);
+  begin_dropout_branch(DropoutBranch::kText);
   const BandAttention attention(mask.ne(0), has_padding, parts_->options.attention_window);
   Output output;
   output.cls = parts_->text_encoder(tokens, attention, parts_->recompute).select(1, 0);

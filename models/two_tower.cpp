@@ -58,6 +58,16 @@ TwoTowerImpl::TwoTowerImpl(const TwoTowerOptions& options) : options_(options) {
   logit_scale_ = register_parameter("logit_scale", torch::ones({}));  // as Merlin
 }
 
+void TwoTowerImpl::set_logit_bias(bool has_bias) {
+  if (has_bias == logit_bias_.defined()) return;
+  if (has_bias) {
+    logit_bias_ = register_parameter("logit_bias", at::zeros_like(logit_scale_.detach()));
+    return;
+  }
+  parameters_.erase("logit_bias");
+  logit_bias_ = at::Tensor();
+}
+
 Embeddings TwoTowerImpl::forward(const at::Tensor& volumes, const at::Tensor& tokens,
                                  const at::Tensor& mask, bool with_phenotypes) {
   const ImageEncoding image = encode_image_volumes(volumes, with_phenotypes);

@@ -37,7 +37,8 @@ struct ImageEncoding {
 };
 
 /// Merlin: both towers, their projections and the log-scale. Parameter names are Merlin's state_dict names
-/// (encode_image.i3_resnet.*, encode_text.text_encoder.*, encode_text.linear_layer.*, logit_scale).
+/// (encode_image.i3_resnet.*, encode_text.text_encoder.*, encode_text.linear_layer.*, logit_scale); logit_bias, which
+/// Merlin has not, is there on request alone.
 /// Embeddings are divided by their Euclidean norm without an epsilon. Source: Merlin's build.py.
 class TwoTowerImpl : public torch::nn::Module {
  public:
@@ -54,6 +55,11 @@ class TwoTowerImpl : public torch::nn::Module {
   [[nodiscard]] const TwoTowerOptions& options() const { return options_; }
   /// The logarithm of the logit scale (1/temperature), a 0-dim parameter.
   [[nodiscard]] at::Tensor& log_scale() { return logit_scale_; }
+  /// The bias that the sigmoid loss adds to every logit, a 0-dim parameter "logit_bias"; undefined in a model
+  /// without one, as every model is at first.
+  [[nodiscard]] at::Tensor& logit_bias() { return logit_bias_; }
+  /// Gives the model a bias of 0, or takes its bias away; one that is there stays.
+  void set_logit_bias(bool has_bias);
   [[nodiscard]] ImageTower& image_tower() { return encode_image_; }
   [[nodiscard]] TextTower& text_tower() { return encode_text_; }
 
@@ -62,6 +68,7 @@ class TwoTowerImpl : public torch::nn::Module {
   ImageTower encode_image_{nullptr};
   TextTower encode_text_{nullptr};
   at::Tensor logit_scale_;
+  at::Tensor logit_bias_;
 };
 TORCH_MODULE(TwoTower);
 

@@ -65,14 +65,14 @@ void load_weights(TwoTower& model, const std::string& weights, std::uint64_t see
                   const LoadOptions& options = {});
 
 /// Writes adapter_config.json and adapter_model.safetensors as Python peft reads them. What trains
-/// besides the adapters (heads, norms) is saved as peft's modules_to_save; the log-scale, for which
-/// peft has no place, as the metadata entry "logit_scale".
+/// besides the adapters (heads, norms) is saved as peft's modules_to_save; the log-scale and a bias, for
+/// which peft has no place, as the metadata entries "logit_scale" and "logit_bias".
 void write_peft_folder(const std::filesystem::path& folder, TwoTower& model,
                        const AdapterPlan& plan);
 /// A folder with adapter_config.json, as Triphase and Python peft write it.
 [[nodiscard]] bool is_peft_folder(const std::filesystem::path& path);
-/// Adapts the model as the folder says and loads the factors, and the saved modules and log-scale
-/// if there are any. A model that has adapters already must have just these. @throws
+/// Adapts the model as the folder says and loads the factors, and the saved modules, log-scale and
+/// bias if there are any. A model that has adapters already must have just these. @throws
 /// CheckpointError
 void read_peft_folder(const std::filesystem::path& folder, TwoTower& model);
 

@@ -376,6 +376,28 @@ TEST(AdapterPlan, TheTableJoinsRowsAndNamesTheDenominator) {
   const std::string fixed = plan_adapters(model, options).table();
   EXPECT_NE(fixed.find("\nlog-scale fixed\n"), std::string::npos) << fixed;
   EXPECT_EQ(std::count(fixed.begin(), fixed.end(), '\n'), 12) << fixed;
+  model->set_logit_bias(true);
+  const AdapterPlan biased = plan_adapters(model, options);
+  EXPECT_NE(biased.table().find("\nlog-scale fixed\nlogit bias 1, trained\n"), std::string::npos)
+      << biased.table();
+  EXPECT_EQ(biased.num_base_parameters, plan.num_base_parameters + 1);
+}
+
+TEST(AdapterPlan, TheLogitBiasTrainsWhetherTheLogScaleDoesOrNot) {
+  for (const bool trains_scale : {true, false}) {
+    for (const char* method : {"full", "peft"}) {
+      TwoTower model = random_model(2);
+      model->set_logit_bias(true);
+      apply_adapters(model,
+                     plan_adapters(model, {.method = method, .train_log_scale = trains_scale}), 0);
+      std::set<std::string> names;
+      for (const auto& [name, tensor] : trainable_parameters(model)) names.insert(name);
+      EXPECT_TRUE(names.contains("logit_bias"));
+      EXPECT_EQ(names.contains("logit_scale"), trains_scale);
+      model->set_logit_bias(false);
+      EXPECT_FALSE(model->named_parameters().contains("logit_bias"));
+    }
+  }
 }
 
 }  // namespace

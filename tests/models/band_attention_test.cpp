@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/band_attention.hpp"
 
+#include "models/dropout.hpp"
+
 #include "tests/models/models_test_support.hpp"
 
 #include <gtest/gtest.h>
@@ -92,6 +94,26 @@ TEST(BandAttention, GradientsOfBothFormsAgree) {
     }
     for (std::size_t i = 0; i < 3; ++i)
       EXPECT_LT(max_error(dense[i], chunked[i]), 1e-13) << name_of(c) << " tensor " << i;
+  }
+}
+
+TEST(BandAttention, BothFormsDropAlikeAndAlsoInLongerTexts) {
+  for (const Case& c : {Case{40, 8, 7}, Case{33, 4, 0}, Case{9, 16, 5}}) {
+    const Rows r = rows_of(c);
+    const auto attended = [&](const Rows& rows, BandAttention::Form form) {
+      const DropoutScope scope({11, 12});
+      return valid(BandAttention(rows.mask, c.padding > 0, c.window, form)(rows.q, rows.k, rows.v, 0.4), rows.mask);
+    };
+    const at::Tensor dense = attended(r, BandAttention::Form::kDense);
+    EXPECT_LT(max_error(dense, attended(r, BandAttention::Form::kChunked)), 1e-13) << name_of(c);
+    EXPECT_GT(max_error(dense, valid(BandAttention(r.mask, true, c.window)(r.q, r.k, r.v, 0), r.mask)), 0.1);
+    const auto longer = [](const at::Tensor& x) { return at::constant_pad_nd(x, {0, 0, 0, 5}); };
+    const Rows padded{longer(r.q), longer(r.k), longer(r.v), at::constant_pad_nd(r.mask, {0, 5})};
+    for (const auto form : {BandAttention::Form::kDense, BandAttention::Form::kChunked}) {
+      const DropoutScope scope({11, 12});
+      const at::Tensor rows = BandAttention(padded.mask, true, c.window, form)(padded.q, padded.k, padded.v, 0.4);
+      EXPECT_LT(max_error(valid(rows.narrow(2, 0, c.length), r.mask), dense), 1e-13) << name_of(c);
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/utils/lambda_post_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include "models/dropout.hpp"
 #include "tests/models/models_test_support.hpp"
 
 namespace triphase::models {
@@ -104,6 +105,14 @@ TEST(Recompute, GradientsAreThoseOfThePlainPassToTheBit) {
     const TensorMap plain = gradients(model, input, Recompute::kNone);
     for (const Recompute mode : kModes) expect_equal(gradients(model, input, mode), plain);
   }
+}
+
+TEST(Recompute, KeyedDropoutIsReplayedToTheBit) {
+  const Input input = random_input(3, 20, 1);
+  TwoTower model = model_with(0.3);
+  const DropoutScope scope({21, 22, 23});
+  const TensorMap plain = gradients(model, input, Recompute::kNone);
+  for (const Recompute mode : kModes) expect_equal(gradients(model, input, mode), plain);
 }
 
 TEST(Recompute, DropoutDrawsTheSameNumbersAgainAndLeavesTheGeneratorWhereItWas) {

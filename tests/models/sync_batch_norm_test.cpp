@@ -164,6 +164,8 @@ TEST(SyncBatchNorm, WrongUseIsRefused) {
   EXPECT_THROW((void)norm(normal({2, 3, 1, 1, 1}, 1)), InternalError);
   norm->set_mode(BatchNormMode::kSync, [](const at::Tensor& row) { return row.unsqueeze(0); });
   EXPECT_THROW((void)norm(normal({1, 3, 1, 1, 1}, 1)), DataError);
+  norm->set_mode(BatchNormMode::kLocal);
+  EXPECT_THROW((void)norm(normal({1, 3, 1, 1, 1}, 1)), DataError);
   norm->eval();
   EXPECT_NO_THROW((void)norm(normal({1, 3, 1, 1, 1}, 1)));
 }
