@@ -2,6 +2,7 @@
 #include "launch/cache_on_ranks.hpp"
 
 #include "base/file.hpp"
+#include "base/json.hpp"
 #include "dist/agree_during.hpp"
 #include "dist/runtime.hpp"
 
@@ -22,6 +23,33 @@ void share_up_to_date(data::CachePlan& plan, dist::ProcessGroup& group) {
   const at::Tensor all = group.all_reduce(flags, dist::ReduceOp::kMax)->wait();
   const auto* found = all.data_ptr<std::uint8_t>();
   for (std::size_t i = 0; i < plan.shards.size(); ++i) plan.shards[i].up_to_date = found[i] != 0;
+}
+
+std::int64_t sum_over(dist::ProcessGroup& group, std::int64_t value) {
+  return group.all_reduce(at::full({1}, value, at::kLong), dist::ReduceOp::kSum)
+      ->wait()
+      .item<std::int64_t>();
+}
+
+std::int64_t from_rank_0(dist::ProcessGroup& group, std::int64_t value) {
+  return group.broadcast(at::full({1}, value, at::kLong), 0)->wait().item<std::int64_t>();
+}
+
+/// Every rank's on all ranks, in manifest order; one text a rank, however many there are.
+std::vector<data::FailedStudy> gather_failed(dist::ProcessGroup& group,
+                                             const std::vector<data::FailedStudy>& mine) {
+  Json own = Json::array();
+  for (const data::FailedStudy& study : mine)
+    own.push_back({study.record_index, study.id, study.line, study.reason});
+  std::vector<data::FailedStudy> all;
+  for (const std::string& text : dist::gather_texts(group, {own.dump()}))
+    for (const Json& study : Json::parse(text))
+      all.push_back({study[0].get<std::int64_t>(), study[1].get<std::string>(),
+                     study[2].get<std::int64_t>(), study[3].get<std::string>()});
+  std::sort(all.begin(), all.end(), [](const data::FailedStudy& a, const data::FailedStudy& b) {
+    return a.record_index < b.record_index;
+  });
+  return all;
 }
 
 }  // namespace
@@ -63,17 +91,27 @@ std::int64_t num_volumes_to_build(const data::CachePlan& plan, int rank, int num
   return mine;
 }
 
-void build_cache_on_ranks(const data::CachePlan& plan, dist::ProcessGroup& group,
-                          double round_seconds, const std::function<void()>& on_volume) {
+BuildReport build_cache_on_ranks(const data::CachePlan& plan, dist::ProcessGroup& group,
+                                 double round_seconds, const std::function<void()>& on_volume) {
+  BuildReport report;
+  std::vector<data::FailedStudy> failed;
   dist::agree_during(group, round_seconds, [&](const std::function<void()>& after_piece) {
-    data::build_cache_shards(plan, group.rank(), group.num_ranks(), [&] {
+    failed = data::build_cache_shards(plan, group.rank(), group.num_ranks(), [&] {
       on_volume();
       after_piece();
     });
   });
+  report.num_built = plan.num_stale_volumes() -
+                     sum_over(group, static_cast<std::int64_t>(failed.size()));
+  failed.insert(failed.end(), plan.failed.begin(), plan.failed.end());
+  report.failed = gather_failed(group, failed);
   dist::agree_during(group, round_seconds, [&](const std::function<void()>& after_piece) {
-    if (group.rank() == 0) data::finish_cache(plan, after_piece);
+    if (group.rank() == 0) report.totals = data::finish_cache(plan, report.failed, after_piece);
   });
+  report.totals.num_volumes = from_rank_0(group, report.totals.num_volumes);
+  report.totals.num_shards = from_rank_0(group, report.totals.num_shards);
+  report.totals.bytes = from_rank_0(group, report.totals.bytes);
+  return report;
 }
 
 VerifiedCache verify_cache_on_ranks(const std::filesystem::path& folder, dist::ProcessGroup& group,
@@ -92,10 +130,7 @@ VerifiedCache verify_cache_on_ranks(const std::filesystem::path& folder, dist::P
   found.damaged = dist::gather_texts(group, found.damaged);
   // Damage of cache.json is what every rank finds.
   found.damaged.erase(std::unique(found.damaged.begin(), found.damaged.end()), found.damaged.end());
-  found.num_volumes =
-      group.all_reduce(at::full({1}, found.num_volumes, at::kLong), dist::ReduceOp::kSum)
-          ->wait()
-          .item<std::int64_t>();
+  found.num_volumes = sum_over(group, found.num_volumes);
   return found;
 }
 

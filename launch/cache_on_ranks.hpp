@@ -16,7 +16,7 @@ namespace triphase::launch {
 /// waiting.
 [[nodiscard]] double round_seconds(double timeout_seconds);
 
-/// The same plan on every rank. Rank 0 divides the manifest; whether a shard is up to date is
+/// The same plan on every rank, but for `failed`, where each has what it found. Rank 0 divides the manifest; whether a shard is up to date is
 /// looked at by one rank and told to all, so that file systems that show ranks different things
 /// leave no shard unbuilt.
 /// @param after_study called on this rank after each study looked at
@@ -31,11 +31,18 @@ namespace triphase::launch {
 [[nodiscard]] std::int64_t num_volumes_to_build(const data::CachePlan& plan, int rank,
                                                 int num_ranks);
 
+/// What a build did; the same on every rank.
+struct BuildReport {
+  data::CacheTotals totals;
+  std::int64_t num_built = 0;
+  std::vector<data::FailedStudy> failed;  ///< left out, in manifest order
+};
+
 /// Builds what is stale, each rank its shards; then rank 0 finishes the cache.
 /// @param on_volume called on this rank after each volume, from any thread
 /// @throws AgreedError. Collective over group.
-void build_cache_on_ranks(const data::CachePlan& plan, dist::ProcessGroup& group,
-                          double round_seconds, const std::function<void()>& on_volume);
+BuildReport build_cache_on_ranks(const data::CachePlan& plan, dist::ProcessGroup& group,
+                                 double round_seconds, const std::function<void()>& on_volume);
 
 struct VerifiedCache {
   std::int64_t num_volumes = 0;  ///< over all ranks

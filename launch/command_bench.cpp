@@ -27,20 +27,30 @@ void write_figures(const std::string& out, const Json& figures, const dist::Runt
 
 /// nccl-tests' columns.
 Action prepare_collectives(const Arguments& arguments, dist::Runtime& runtime) {
-  const std::int64_t largest = arguments.integer("max-bytes", std::int64_t{16} << 20, 8, std::int64_t{1} << 34);
+  constexpr std::int64_t kMost = std::int64_t{1} << 34;
+  const std::int64_t smallest = arguments.integer("min-bytes", 8, 8, kMost);
+  const std::int64_t largest = arguments.integer("max-bytes", std::int64_t{16} << 20, 8, kMost);
+  const std::int64_t factor = arguments.integer("factor", 8, 2, 1 << 10);
+  const double given_limit = arguments.number("limit", 0, 0, 1e6) * 1e9;
   const auto count = static_cast<int>(iterations(arguments));
   const std::string out = arguments.text("out");
   return [=, &runtime] {
     std::vector<std::int64_t> sizes;
-    for (std::int64_t bytes = 8; bytes <= largest; bytes *= 8) sizes.push_back(bytes);
+    for (std::int64_t bytes = smallest; bytes <= largest; bytes *= factor) sizes.push_back(bytes);
     trainer::set_up_torch({}, runtime);
+    const double limit = given_limit > 0 ? given_limit : dist::copy_bandwidth(runtime.world(), count);
     const auto timings = dist::bench_collectives(runtime.world(), sizes, count);
     if (runtime.rank() != 0) return ExitCode::kDone;
-    Json figures{{"backend", runtime.world().backend()}, {"num_ranks", runtime.num_ranks()}, {"timings", Json::array()}};
-    std::printf("%-16s %12s %12s %14s %14s\n", "operation", "size (B)", "time (us)", "algbw (GB/s)", "busbw (GB/s)");
+    Json figures{{"backend", runtime.world().backend()},
+                 {"num_ranks", runtime.num_ranks()},
+                 {"limit_bytes_per_second", limit},
+                 {"timings", Json::array()}};
+    std::printf("limit %.2f GB/s a rank (%s)\n%-16s %12s %12s %14s %14s %9s\n", limit / 1e9,
+                given_limit > 0 ? "given" : "copying in memory, all ranks at a time", "operation", "size (B)",
+                "time (us)", "algbw (GB/s)", "busbw (GB/s)", "of limit");
     for (const dist::CollectiveTiming& t : timings) {
-      std::printf("%-16s %12lld %12.1f %14.3f %14.3f\n", t.operation.c_str(), static_cast<long long>(t.bytes),
-                  t.seconds * 1e6, t.algorithm_bandwidth / 1e9, t.bus_bandwidth / 1e9);
+      std::printf("%-16s %12lld %12.1f %14.3f %14.3f %8.1f%%\n", t.operation.c_str(), static_cast<long long>(t.bytes),
+                  t.seconds * 1e6, t.algorithm_bandwidth / 1e9, t.bus_bandwidth / 1e9, 100 * t.bus_bandwidth / limit);
       figures["timings"].push_back({{"operation", t.operation},
                                     {"bytes", t.bytes},
                                     {"seconds", t.seconds},
@@ -128,6 +138,12 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   options.rank = arguments.integer("rank", options.rank, 1, 1 << 12);
   options.batch_norm = choice(arguments, "batch-norm", options.batch_norm, {"frozen", "local", "sync"});
   options.pairs = arguments.integer("pairs", options.pairs, 1, 1 << 16);
+  options.micro_pairs = arguments.integer("micro-pairs", options.micro_pairs, 0, 1 << 16);
+  TRIPHASE_CHECK(ConfigError, options.micro_pairs == 0 || options.part == "both",
+                 "--micro-pairs belongs to both towers; one alone has no loss that needs all pairs at a time. "
+                 "Take --part out.");
+  TRIPHASE_CHECK(ConfigError, options.micro_pairs == 0 || options.batch_norm != "sync",
+                 "--micro-pairs divides the batch that --batch-norm sync normalises over. Take one of them out.");
   options.volume_shape = volume_shape(arguments.text("volume", options.preset == "merlin" ? "224,224,160" : "56,40,32"));
   options.report_tokens = arguments.integer("tokens", options.report_tokens, 1, 4096);
   options.precision.compute = choice(arguments, "compute", options.precision.compute, {"float32", "bfloat16"});
@@ -135,6 +151,11 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
       choice(arguments, "memory-format", options.precision.memory_format, {"contiguous", "channels_last_3d"});
   options.precision.recompute =
       choice(arguments, "recompute", options.precision.recompute, {"none", "blocks", "stages"});
+  options.distributed.overlap =
+      choice(arguments, "overlap", options.distributed.overlap, {"auto", "on", "off"});
+  options.distributed.wire_dtype =
+      choice(arguments, "wire-dtype", options.distributed.wire_dtype, {"gradient", "bfloat16"});
+  options.save_to = arguments.text("save");
   options.iterations = iterations(arguments);
   options.with_operators = arguments.has("operators");
   const std::string out = arguments.text("out");
@@ -153,30 +174,18 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   };
 }
 
-Action prepare_data(const Arguments& arguments, dist::Runtime& runtime) {
-  const std::string cache = arguments.text("cache");
-  const std::int64_t batch_size = arguments.integer("batch", 8, 1, 1 << 16);
-  const auto workers = static_cast<int>(arguments.integer("workers", 1, 1, 1024));
-  const std::string out = arguments.text("out");
-  return [=, &runtime] {
-    trainer::set_up_torch({}, runtime);
-    const Json figures = trainer::bench_data(cache, batch_size, workers);
-    if (runtime.rank() != 0) return ExitCode::kDone;
-    std::printf("%lld volumes in %.3f s: %.1f volumes/s, %.1f MiB/s of float32\n", figures.at("volumes").get<long long>(),
-                figures.at("seconds").get<double>(), figures.at("volumes_per_second").get<double>(),
-                figures.at("mib_per_second").get<double>());
-    write_figures(out, figures, runtime);
-    return ExitCode::kDone;
-  };
-}
-
 }  // namespace
 
 Command bench_collectives_command() {
   return {.spec = {.name = "bench collectives",
                    .summary = "times the collectives, in nccl-tests' columns",
                    .example = "  mpirun -np 2 triphase bench collectives --max-bytes 16777216",
-                   .options = {{"max-bytes", "N", "largest tensor (default 16 MiB)"}, kIterations, kOut}},
+                   .options = {{"min-bytes", "N", "smallest tensor (default 8)"},
+                               {"max-bytes", "N", "largest tensor (default 16 MiB)"},
+                               {"factor", "N", "from one size to the next (default 8)"},
+                               {"limit", "GB/s", "what a rank's link carries at most (default: measured, copying in memory)"},
+                               kIterations,
+                               kOut}},
           .prepare = prepare_collectives};
 }
 
@@ -203,26 +212,19 @@ Command bench_step_command() {
                                {"rank", "R", "of the adapters (default 2)"},
                                {"batch-norm", "NAME", "frozen (default), local or sync"},
                                {"pairs", "N", "pairs per rank (default 8)"},
+                               {"micro-pairs", "N", "of a micro batch: gradient caching (default 0: all pairs at a time)"},
                                {"volume", "X,Y,Z", "voxels (default: the preset's own)"},
                                {"tokens", "N", "tokens of a report (default 64)"},
                                {"compute", "NAME", "float32 (default) or bfloat16"},
                                {"memory-format", "NAME", "contiguous (default) or channels_last_3d"},
                                {"recompute", "NAME", "none (default), blocks or stages"},
+                               {"overlap", "NAME", "auto (default), on or off"},
+                               {"wire-dtype", "NAME", "gradient (default) or bfloat16"},
+                               {"save", "DIR", "first leave weights, batch and gradients of each rank there"},
                                {"operators", "", "also what each operator of a step takes"},
                                kIterations,
                                kOut}},
           .prepare = prepare_step};
-}
-
-Command bench_data_command() {
-  return {.spec = {.name = "bench data",
-                   .summary = "times reading a cache through the loader",
-                   .example = "  triphase bench data --cache quickstart/cache --workers 2",
-                   .options = {{"cache", "DIR", "the cache", true},
-                               {"batch", "N", "samples per batch (default 8)"},
-                               {"workers", "N", "reading threads (default 1)"},
-                               kOut}},
-          .prepare = prepare_data};
 }
 
 }  // namespace triphase::launch

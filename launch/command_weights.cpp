@@ -41,6 +41,7 @@ ExitCode show_file(const fs::path& path) {
 /// Which modules a run would adapt, freeze and train.
 ExitCode show_plan(const trainer::RunConfig& config) {
   models::TwoTower model(models::model_preset(config.model.preset));
+  model->set_logit_bias(trainer::has_logit_bias(config.loss));
   std::printf("%s\n", models::plan_adapters(model, config.adapt).table().c_str());
   return ExitCode::kDone;
 }

@@ -2,6 +2,7 @@
 #include "launch/run_main.hpp"
 
 #include "base/config_reader.hpp"
+#include "dist/collective_place.hpp"
 #include "launch/command.hpp"
 
 #include <cstdio>
@@ -90,14 +91,19 @@ void print_error(const Error& error, int rank, int num_ranks, const std::string&
 int run_command_agreed(const Command& command, const std::vector<std::string>& words,
                        dist::Runtime& runtime) {
   const auto fail_alone = [&](const Error& error) -> int {
-    print_error(error, runtime.rank(), runtime.num_ranks(), runtime.host());
-    if (runtime.num_ranks() > 1) runtime.end_job(error.exit_code());
+    const auto tell = [&] { print_error(error, runtime.rank(), runtime.num_ranks(), runtime.host()); };
+    if (runtime.num_ranks() > 1) runtime.end_job(error, tell);
+    tell();
     return static_cast<int>(error.exit_code());
   };
   try {
+    const dist::CollectivePlace place(command.spec.name.c_str());
     Action action;
     dist::agree_on(runtime.world(), [&] { action = command.prepare(parse_arguments(command.spec, words), runtime); });
-    return static_cast<int>(action());
+    const ExitCode code = action();
+    const dist::CollectivePlace end_place("end of the program");
+    runtime.world().barrier();  // what ends MPI waits for every rank, however long
+    return static_cast<int>(code);
   } catch (const dist::AgreedError& error) {
     if (runtime.rank() == error.failing_rank())
       print_error(error, runtime.rank(), runtime.num_ranks(), runtime.host());
@@ -114,7 +120,7 @@ int run_command_agreed(const Command& command, const std::vector<std::string>& w
 
 }  // namespace
 
-int run_main(const std::vector<std::string>& arguments) {
+int run_main(const std::vector<std::string>& arguments, const dist::SharedRecord& record) {
   std::vector<std::string> words = arguments;
   if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
     std::printf("%s", general_help().c_str());
@@ -136,7 +142,7 @@ int run_main(const std::vector<std::string>& arguments) {
         return 0;
       }
     }
-    dist::Runtime runtime;
+    dist::Runtime runtime({.record = record});
     const Command* command = nullptr;
     try {
       dist::agree_on(runtime.world(), [&] { command = &find_command(words); });

@@ -29,6 +29,7 @@ Logger run_logger(const trainer::RunConfig& config, bool quiet, dist::Runtime& r
                               .quiet = quiet,
                               .file = folder / name});
   });
+  runtime.record().set_log_file(folder / name);
   return std::move(*log);
 }
 

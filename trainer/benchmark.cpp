@@ -2,6 +2,7 @@
 #include "trainer/benchmark.hpp"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
@@ -14,12 +15,16 @@
 #include <map>
 
 #include "base/random.hpp"
-#include "data/batch_loader.hpp"
 #include "dist/global_contrastive_loss.hpp"
 #include "dist/gradient_reducer.hpp"
+#include "dist/runtime.hpp"
 #include "models/adapter_plan.hpp"
+#include "models/files/weights_file.hpp"
+#include "models/weights.hpp"
 #include "trainer/build_model.hpp"
 #include "trainer/compute_scope.hpp"
+#include "trainer/loop/tower_passes.hpp"
+#include "trainer/loop/train_step.hpp"
 #include "trainer/operator_times.hpp"
 #include "trainer/optim/optimizer.hpp"
 
@@ -88,34 +93,54 @@ double peak_rss_mib() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
-struct SyntheticPairs {
-  at::Tensor volumes;
-  at::Tensor tokens;
-  at::Tensor mask;
-};
-
-SyntheticPairs synthetic_pairs(const StepBenchmarkOptions& options) {
+/// Others on every rank.
+data::Batch synthetic_pairs(const StepBenchmarkOptions& options, int rank) {
+  at::manual_seed(static_cast<std::uint64_t>(rank));
   const auto& shape = options.volume_shape;
-  const at::Tensor volumes = at::randn({options.pairs, 1, shape[0], shape[1], shape[2]});
-  return {model_input(volumes, options.precision),
-          at::randint(3, 250, {options.pairs, options.report_tokens}, at::kLong),
-          at::ones({options.pairs, options.report_tokens}, at::kLong)};
+  data::Batch batch;
+  batch.volumes = model_input(at::randn({options.pairs, 1, shape[0], shape[1], shape[2]}),
+                              options.precision);
+  batch.tokens = at::randint(3, 250, {options.pairs, options.report_tokens}, at::kLong);
+  batch.mask = at::ones({options.pairs, options.report_tokens}, at::kLong);
+  batch.index = at::arange(options.pairs, at::kLong);
+  return batch;
 }
 
-/// Forward pass and loss of the measured part.
-at::Tensor step_loss(models::TwoTower& model, const SyntheticPairs& pairs, const std::string& part,
-                     dist::ProcessGroup& group, PhaseTimes& times) {
-  if (part != "both") {
-    const at::Tensor rows = part == "image"
-                                ? model->image_tower()->forward(pairs.volumes, false).projection
-                                : model->text_tower()->forward(pairs.tokens, pairs.mask).projection;
-    times.end("forward");
-    return rows.sum();
-  }
-  const models::Embeddings embeddings = model->forward(pairs.volumes, pairs.tokens, pairs.mask);
+/// Passes and loss of one tower alone.
+void run_tower(models::TwoTower& model, const data::Batch& batch,
+               const StepBenchmarkOptions& options, dist::GradientReducer& reducer,
+               PhaseTimes& times) {
+  const ComputeScope compute(options.precision);
+  const at::Tensor rows = options.part == "image"
+                              ? model->image_tower()->forward(batch.volumes, false).projection
+                              : model->text_tower()->forward(batch.tokens, batch.mask).projection;
   times.end("forward");
-  return dist::global_contrastive_loss(embeddings.image, embeddings.text, model->log_scale(),
-                                       group);
+  const at::Tensor loss = rows.sum();
+  times.end("loss");
+  reducer.last_pass([&] { loss.backward(); });
+  times.end("backward");
+}
+
+void run_towers(models::TwoTower& model, const data::Batch& batch, TowerPasses& passes,
+                dist::ProcessGroup& group, dist::GradientReducer& reducer, PhaseTimes& times) {
+  const models::Embeddings rows = passes.encode(batch, 0);
+  times.end("forward");
+  dist::global_contrastive_loss(rows.image, rows.text, model->log_scale(), group).backward();
+  times.end("loss");
+  reducer.passes([&] { passes.backward([&] { reducer.arm(); }); });
+  times.end("backward");
+}
+
+void save_pass(const StepBenchmarkOptions& options, models::TwoTower& model, const data::Batch& batch,
+               const models::NamedTensors& parameters, const dist::ProcessGroup& group) {
+  models::NamedTensors tensors{{"batch.volumes", batch.volumes.contiguous()},
+                               {"batch.tokens", batch.tokens},
+                               {"batch.mask", batch.mask}};
+  for (const auto& [name, tensor] : models::base_state(model))
+    tensors.emplace_back("weights." + name, tensor.detach().contiguous());
+  for (const auto& [name, tensor] : parameters)
+    tensors.emplace_back("gradient." + name, tensor.grad().contiguous());
+  models::write_safetensors(options.save_to / str("rank-", group.rank(), ".safetensors"), tensors);
 }
 
 Json operators_of(const std::function<void()>& step) {
@@ -132,65 +157,50 @@ Json operators_of(const std::function<void()>& step) {
 Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) {
   models::TwoTower model = benchmark_model(options, group);
   const models::NamedTensors parameters = measured_parameters(model, options.part);
-  dist::GradientReducer reducer(group, parameters);
+  dist::GradientReducer reducer(group, parameters, reducer_options(options.distributed));
   Optimizer optimizer(parameters, {});
-  const SyntheticPairs pairs = synthetic_pairs(options);
+  const data::Batch batch = synthetic_pairs(options, group.rank());
+  TowerPasses passes(model, {.micro_pairs = options.micro_pairs, .precision = options.precision});
 
   PhaseTimes times;
   dist::ReduceReport reduced;
-  const auto step = [&] {
-    times.start();
+  const auto pass = [&] {
     reducer.zero_gradients();
-    {
-      const ComputeScope compute(options.precision);
-      const at::Tensor loss = step_loss(model, pairs, options.part, group, times);
-      times.end("loss");
-      loss.backward();
-      times.end("backward");
-    }
+    if (options.part == "both")
+      run_towers(model, batch, passes, group, reducer, times);
+    else
+      run_tower(model, batch, options, reducer, times);
     reduced = reducer.reduce();
     times.end("reduce");
+  };
+  const auto step = [&] {
+    times.start();
+    pass();
     optimizer.update(1.0);
     times.end("optimizer");
     times.end_step();
   };
+  if (!options.save_to.empty()) {
+    model->eval();
+    pass();
+    model->train();
+    dist::agree_on(group, [&] { save_pass(options, model, batch, parameters, group); });
+  }
   step();  // warms up
   times = PhaseTimes();
   for (std::int64_t i = 0; i < options.iterations; ++i) step();
   Json json{{"preset", options.preset},         {"part", options.part},
             {"method", options.method},         {"batch_norm", options.batch_norm},
-            {"pairs", options.pairs},           {"num_ranks", group.num_ranks()},
-            {"threads", at::get_num_threads()}, {"peak_rss_mib", peak_rss_mib()}};
+            {"pairs", options.pairs},           {"micro_pairs", options.micro_pairs},
+            {"num_ranks", group.num_ranks()},   {"threads", at::get_num_threads()},
+            {"peak_rss_mib", peak_rss_mib()}};
   json["seconds"] = times.medians();
   json["bytes_reduced"] = reduced.bytes;
+  json["reduce_seconds"] = reduced.seconds;
   json["pairs_per_second"] = static_cast<double>(options.pairs * group.num_ranks()) /
                              json["seconds"]["step"].get<double>();
   if (options.with_operators) json["operators"] = operators_of(step);
   return json;
-}
-
-Json bench_data(const std::string& cache_folder, std::int64_t batch_size, int num_workers) {
-  const data::Cache cache(cache_folder);
-  data::BatchLoaderOptions options;
-  options.sample_indices =
-      keyed_permutation(static_cast<std::int64_t>(cache.entries().size()), KeyedRandom{0});
-  options.batch_size = batch_size;
-  options.num_workers = num_workers;
-  const auto begin = Clock::now();
-  data::BatchLoader loader(cache, options);
-  std::int64_t volumes = 0;
-  double bytes = 0;
-  while (const auto batch = loader.next()) {
-    volumes += batch->volumes.size(0);
-    bytes += static_cast<double>(batch->volumes.nbytes());
-  }
-  const double seconds = seconds_since(begin);
-  return Json{{"volumes", volumes},
-              {"seconds", seconds},
-              {"volumes_per_second", static_cast<double>(volumes) / seconds},
-              {"mib_per_second", bytes / (1 << 20) / seconds},
-              {"num_workers", num_workers},
-              {"batch_size", batch_size}};
 }
 
 }  // namespace triphase::trainer

@@ -96,7 +96,11 @@ models::TwoTower make_bare_model(const RunConfig& config) {
   return model;
 }
 
-models::TwoTower build_base_model(const RunConfig& config) { return build_base(config, 0); }
+models::TwoTower build_base_model(const RunConfig& config) {
+  models::TwoTower model = build_base(config, 0);
+  model->set_logit_bias(false);
+  return model;
+}
 
 void set_execution(models::TwoTower& model, const std::string& batch_norm,
                    const std::string& recompute, dist::ProcessGroup* group) {

@@ -14,7 +14,7 @@ namespace triphase::trainer {
 /// The network of config.model with its weights, not adapted, float32. `weights` may be "random"
 /// (drawn from run.seed), a weights file, a folder with model.safetensors, a checkpoint (its
 /// adapters are merged), or a run folder (its best checkpoint). BatchNorm mode and recomputation
-/// are as the configuration says.
+/// are as the configuration says. Without a logit bias, which is a run's own.
 /// @throws ConfigError, CheckpointError (66 when it is not there). Purely local.
 [[nodiscard]] models::TwoTower build_base_model(const RunConfig& config);
 

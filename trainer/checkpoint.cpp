@@ -21,6 +21,7 @@ namespace fs = std::filesystem;
 using models::NamedTensors;
 
 const std::string kLogScale = "logit_scale";
+const std::string kLogitBias = "logit_bias";
 
 bool is_running_statistic(const std::string& name) {
   return name.ends_with(".running_mean") || name.ends_with(".running_var") ||
@@ -28,12 +29,12 @@ bool is_running_statistic(const std::string& name) {
 }
 
 /// What a checkpoint holds of the base network: everything under "full"; under "peft" what trains,
-/// the log-scale (its first value is the run's, not the weights file's), and running statistics
-/// that move.
+/// the log-scale and the bias (their first values are the run's, not the weights file's), and running
+/// statistics that move.
 bool is_saved(const std::string& name, const RunConfig& config,
               const std::set<std::string>& trained) {
   if (config.adapt.method == "full") return true;
-  return trained.contains(name) || name == kLogScale ||
+  return trained.contains(name) || name == kLogScale || name == kLogitBias ||
          (config.model.batch_norm != "frozen" && is_running_statistic(name));
 }
 
@@ -141,9 +142,10 @@ void check_same_network(const fs::path& folder, models::TwoTower& model, const R
 }
 
 /// A run that goes on has built its model already: adapters that come with the checkpoint alone
-/// would freeze what its optimizer holds.
-void check_same_adapters(const fs::path& folder, models::TwoTower& model,
-                         const RunConfig& written) {
+/// would freeze what its optimizer holds, and so it is with a bias.
+void check_same_parts(const fs::path& folder, models::TwoTower& model, const RunConfig& written) {
+  if (has_logit_bias(written.loss) != model->logit_bias().defined())
+    throw_other_model(folder, {str("loss.kind is '", written.loss.kind, "' there, another here")});
   const bool had_adapters = written.adapt.method == "peft" &&
                             (written.adapt.image.rank > 0 || written.adapt.text.rank > 0);
   if (had_adapters && models::adapter_state(model).empty())
@@ -171,7 +173,7 @@ void load_weights_from(const fs::path& folder, models::TwoTower& model, const Ru
 }  // namespace
 
 fs::path write_checkpoint(const fs::path& checkpoints_dir, models::TwoTower& model,
-                          const Optimizer& optimizer, const TrainState& state,
+                          const NamedTensors& optimizer_state, const TrainState& state,
                           const RunConfig& config) {
   const fs::path folder = checkpoints_dir / checkpoint_name(state.step);
   write_checkpoint_folder(folder, [&](const fs::path& inside) {
@@ -180,7 +182,7 @@ fs::path write_checkpoint(const fs::path& checkpoints_dir, models::TwoTower& mod
     models::write_safetensors(
         inside / names[0], saved_tensors(model, config),
         {{"format", "pt"}, {"preset", config.model.preset}, {"method", config.adapt.method}});
-    models::write_safetensors(inside / names[1], optimizer.state());
+    models::write_safetensors(inside / names[1], optimizer_state);
     write_json(inside / names[2], state_json(state, config, hash_unsaved(model, config)));
     write_file_atomically(inside / names[3], config.resolved_toml);
     if (config.adapt.method == "peft" && !models::adapter_state(model).empty()) {
@@ -218,7 +220,10 @@ void read_checkpoint(const fs::path& folder, models::TwoTower& model, Optimizer*
   try {
     const Json json = read_json(state_file);
     const TrainState read = state_from(json, state_file.string());
-    if (optimizer != nullptr) check_same_adapters(folder, model, written);
+    if (optimizer != nullptr)
+      check_same_parts(folder, model, written);
+    else
+      model->set_logit_bias(has_logit_bias(written.loss));
     load_weights_from(folder, model, written, json.at("base_hash").get<std::string>());
     if (optimizer != nullptr) {
       const fs::path file = folder / "optimizer.safetensors";

@@ -9,11 +9,12 @@
 #include <vector>
 
 #include "models/adapter_plan.hpp"
+#include "models/files/weights_file.hpp"
 #include "trainer/run_config.hpp"
 
 namespace triphase::trainer {
 
-class Optimizer;
+class Optimizer;  // of read_checkpoint()
 
 /// Where a run stands: everything but tensors. Sample order and random numbers follow from these,
 /// so they are the same on any number of ranks.
@@ -35,9 +36,11 @@ struct TrainState {
 /// adapter/ as Python peft reads it, manifest.json (size and xxh3 of each file) and, last,
 /// COMPLETE. It is written under a temporary name and renamed; one that stands there already is
 /// replaced. Rank 0 writes; the caller agrees on success.
+/// @param optimizer_state of Optimizer::state()
 /// @throws IoError
 std::filesystem::path write_checkpoint(const std::filesystem::path& checkpoints_dir,
-                                       models::TwoTower& model, const Optimizer& optimizer,
+                                       models::TwoTower& model,
+                                       const models::NamedTensors& optimizer_state,
                                        const TrainState& state, const RunConfig& config);
 
 /// The newest complete and undamaged checkpoint; damaged ones are named through `warn` and passed

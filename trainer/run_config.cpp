@@ -14,9 +14,6 @@ namespace {
 /// use.
 constexpr double kScaleMin = 0.01;
 
-const std::array<std::string, 6> kPreprocessKeys{"preset",    "spacing_mm",   "volume_shape",
-                                                 "window_hu", "output_range", "storage"};
-
 template <std::size_t N>
 void read_array(ConfigReader& reader, const std::string& path, std::array<double, N>& values) {
   std::vector<double> given(values.begin(), values.end());
@@ -35,12 +32,6 @@ void read_shape(ConfigReader& reader, const std::string& path, data::Shape3& sha
   if (given.size() != 3 || !std::all_of(given.begin(), given.end(), is_size))
     throw reader.error(path, "must hold three sizes in [1, 4096]: X, Y, Z.");
   std::copy(given.begin(), given.end(), shape.begin());
-}
-
-bool is_preprocess_given(const ConfigReader& reader) {
-  return std::any_of(kPreprocessKeys.begin(), kPreprocessKeys.end(), [&](const std::string& key) {
-    return reader.origin("preprocess." + key) != "default";
-  });
 }
 
 /// What concerns more than one table.
@@ -88,10 +79,14 @@ void check_together(const ConfigReader& reader, const RunConfig& config) {
                        "is 'merged', and precision.compute is 'bfloat16', which would round an "
                        "adapter's small change away together with the weight that it is added to. "
                        "Use 'two_path'.");
+  if (config.distributed.wire_dtype == "float32" && config.precision.compute == "float64")
+    throw reader.error("distributed.wire_dtype",
+                       "is 'float32', and precision.compute is 'float64', whose gradients are not. "
+                       "Use 'gradient'.");
   if (config.adapt.method == "peft" && config.adapt.image.rank == 0 &&
       config.adapt.text.rank == 0 && !config.adapt.train_heads && !config.adapt.train_layer_norms &&
       !config.adapt.train_batch_norms && config.loss.phenotype_weight == 0 &&
-      !config.loss.temperature_learnable)
+      !config.loss.temperature_learnable && !has_logit_bias(config.loss))
     throw reader.error("adapt.method", "is 'peft', but both ranks are 0 and nothing else trains.");
 }
 
@@ -102,7 +97,8 @@ RunConfig load_run_config(const ConfigSources& sources) {
   RunConfig config;
   read_run_table(reader, config.run);
   read_data_table(reader, config.data);
-  if (is_preprocess_given(reader)) config.preprocess = read_preprocess_table(reader, "merlin");
+  if (reader.has_table("preprocess")) config.preprocess = read_preprocess_table(reader, "merlin");
+  read_cache_table(reader, config.cache);
   read_model_table(reader, config.model);
   read_adapt_table(reader, config.adapt);
   read_loss_table(reader, config.loss);
@@ -129,11 +125,12 @@ std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks) {
                  " ranks cannot share evenly. Set it to a multiple of ", num_ranks,
                  ", or start another number of ranks.");
   const std::int64_t pairs = global_pairs / num_ranks;
-  TRIPHASE_CHECK(ConfigError, config.batch.micro_pairs == 0 || config.batch.micro_pairs >= pairs,
-                 "batch.micro_pairs is ", config.batch.micro_pairs, " and a rank has ", pairs,
-                 " pairs in a step, which asks for several passes (gradient caching); this build "
-                 "does not have them. "
-                 "Set batch.micro_pairs to 0, lower batch.global_pairs, or start more ranks.");
+  const bool is_cached = config.batch.micro_pairs > 0 && config.batch.micro_pairs < pairs;
+  TRIPHASE_CHECK(ConfigError, !is_cached || config.model.batch_norm != "sync",
+                 "model.batch_norm is 'sync', which normalises over the whole batch, and a rank's ",
+                 pairs, " pairs go through the towers in micro batches of ", config.batch.micro_pairs,
+                 " (batch.micro_pairs), so that the whole is never there. Set model.batch_norm to "
+                 "'frozen' or 'local', or batch.micro_pairs to 0.");
   return pairs;
 }
 
@@ -143,6 +140,8 @@ void check_backend(const RunConfig& config, int num_ranks) {
                  " ranks (they would train ", num_ranks,
                  " separate models into one folder). Set it to 'auto', or start one process.");
 }
+
+bool has_logit_bias(const LossOptions& loss) { return loss.kind == "siglip"; }
 
 double initial_log_scale(const LossOptions& loss) {
   const double value = loss.temperature_init;
@@ -188,6 +187,15 @@ data::PreprocessOptions read_preprocess_table(ConfigReader& reader, const std::s
   read_array(reader, "preprocess.output_range", options.output_range);
   if (options.output_range[0] >= options.output_range[1])
     throw reader.error("preprocess.output_range", "must rise: [lowest, highest].");
+  reader.read("preprocess.padding", options.padding);
+  if (!(options.padding >= options.output_range[0] && options.padding <= options.output_range[1]))
+    throw reader.error("preprocess.padding", "must lie in preprocess.output_range.");
+  std::string resampling = data::resampling_name(options.resampling);
+  reader.read_choice("preprocess.resampling", resampling, {"monai_spacing", "torch_interpolate"});
+  options.resampling = data::resampling_from_name(resampling);
+  std::string orientation = data::orientation_name(options.orientation);
+  reader.read_choice("preprocess.orientation", orientation, {"ras", "stored"});
+  options.orientation = data::orientation_from_name(orientation);
   std::string storage = data::storage_name(options.storage);
   reader.read_choice("preprocess.storage", storage, {"uint16", "float16", "float32"});
   options.storage = data::storage_from_name(storage);

@@ -8,6 +8,7 @@
 
 #include "base/config_reader.hpp"
 #include "data/augment.hpp"
+#include "data/epoch_plan.hpp"
 #include "data/preprocess.hpp"
 #include "data/report_text.hpp"
 #include "models/adapter_options.hpp"
@@ -32,7 +33,14 @@ struct DataOptions {
   std::vector<std::string> sites;  ///< empty: all
   std::string report_sections = "full";
   std::int64_t workers = 1;      ///< background reading threads per rank
+  std::int64_t read_ahead_bytes = std::int64_t{1} << 30;  ///< of batches read before they are asked for, per rank
+  data::SamplerOptions sampler;  ///< data.sampler, data.site_quota, data.site_temperature
+  std::string staging_dir;       ///< on each node's own disk: shards are copied there first; "": none
   data::AugmentOptions augment;  ///< [data.augment]
+};
+
+struct CacheOptions {
+  std::string compression = "none";  ///< or "zstd"; for `triphase cache build`
 };
 
 struct ModelOptions {
@@ -48,19 +56,23 @@ struct ModelOptions {
 };
 
 struct LossOptions {
-  std::string kind = "infonce";
-  double temperature_init = 0.07;
+  std::string kind = "infonce";  ///< "infonce" or "siglip"
+  double temperature_init = 0.07;  ///< siglip: 0.1 when not given
   std::string temperature_init_as = "temperature";  ///< "temperature", "scale" or "log_scale"
   bool temperature_learnable = true;
   double scale_max = 100;  ///< the log-scale is clamped at ln(scale_max)
-  std::string negatives = "global";
-  std::string positives = "pair";
+  double bias_init = -10;           ///< siglip's, which is added to every logit and learns
+  std::string negatives = "global";  ///< "global", "local" (of the same rank) or "site"
+  std::string positives = "pair";    ///< "pair", "patient" or "text" (the same tokens)
+  std::string transport = "gather";  ///< of the texts' embeddings: "gather" or "ring"
   double phenotype_weight = 0;  ///< weight of the BCE on the label columns; 0: off
 };
 
 struct BatchOptions {
   std::int64_t global_pairs = 32;  ///< over all ranks; a multiple of the number of ranks
-  std::int64_t micro_pairs = 0;    ///< per rank and pass; 0: global_pairs / ranks
+  /// Pairs of a micro batch, which a rank's towers take at a time; fewer than its share: gradient
+  /// caching. 0: all of them.
+  std::int64_t micro_pairs = 0;
 };
 
 struct OptimizerOptions {
@@ -93,7 +105,14 @@ struct PrecisionOptions {
 
 struct DistributedOptions {
   std::string backend = "auto";  ///< "auto", "self" or "mpi"
+  /// Whether gradients are reduced during backward, on a thread: "auto" (where every rank has a
+  /// hardware thread to spare), "on", "off". The numbers are the same.
+  std::string overlap = "auto";
   std::int64_t bucket_bytes = std::int64_t{16} << 20;
+  /// What gradients travel as: "gradient" (as they are), "float32" (the same, in words), "bfloat16".
+  std::string wire_dtype = "gradient";
+  /// Each rank keeps the moments of its part of the parameters only, and updates that.
+  bool shard_optimizer = false;
   double timeout_seconds = 600;
 };
 
@@ -119,6 +138,7 @@ struct RunConfig {
   DataOptions data;
   std::optional<data::PreprocessOptions>
       preprocess;  ///< what the cache must hold; absent: what it holds
+  CacheOptions cache;
   ModelOptions model;
   models::AdaptOptions adapt;
   LossOptions loss;
@@ -136,17 +156,20 @@ struct RunConfig {
 };
 
 /// Reads and checks everything that can be checked without data. Keys of the agreed design whose
-/// feature is not in this build (for example loss.kind = "siglip") are known and refused by name,
+/// feature is not in this build (for example distributed.backend = "nccl") are known and refused by name,
 /// never ignored.
 /// @throws ConfigError with file:line:column
 [[nodiscard]] RunConfig load_run_config(const ConfigSources& sources);
 
 /// Pairs of one rank. @throws ConfigError when global_pairs is not a multiple of num_ranks, or when
-/// micro_pairs asks for several passes
+/// micro_pairs asks for several micro batches and batch_norm is 'sync'
 [[nodiscard]] std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks);
 
 /// @throws ConfigError when distributed.backend is 'self' and there are several ranks
 void check_backend(const RunConfig& config, int num_ranks);
+
+/// Whether the loss has a bias, and so the model: siglip's.
+[[nodiscard]] bool has_logit_bias(const LossOptions& loss);
 
 /// The log-scale's first value from temperature_init and its declared meaning. Natural logarithm.
 [[nodiscard]] double initial_log_scale(const LossOptions& loss);

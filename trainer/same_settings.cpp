@@ -30,9 +30,13 @@ std::vector<std::string> indifferent_settings(const RunConfig& now) {
           "run.log_every_steps=" + toml_text(now.run.log_every_steps),
           "run.max_seconds=" + toml_text(now.run.max_seconds),
           "data.workers=" + toml_text(now.data.workers),
+          "data.read_ahead_bytes=" + toml_text(now.data.read_ahead_bytes),
+          "data.staging_dir=" + toml_text(now.data.staging_dir),
+          "cache.compression=" + toml_text(now.cache.compression),
           "checkpoint.every_steps=" + toml_text(now.checkpoint.every_steps),
           "checkpoint.keep_last=" + toml_text(now.checkpoint.keep_last),
           "distributed.backend=" + toml_text(now.distributed.backend),
+          "distributed.overlap=" + toml_text(now.distributed.overlap),
           "distributed.timeout_seconds=" + toml_text(now.distributed.timeout_seconds)};
 }
 

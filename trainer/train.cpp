@@ -27,6 +27,7 @@ Logger make_rank_log(const RunConfig& config, const Logger& log, dist::Runtime& 
     make_output_directory(logs);
     made.emplace(options);
   });
+  runtime.record().set_log_file(options.file);
   return std::move(*made);
 }
 
@@ -37,8 +38,7 @@ std::string mebibytes(std::int64_t bytes) {
 }
 
 std::string describe_steps(const RunConfig& config, const TrainData& data) {
-  const std::int64_t per_epoch = data::steps_per_epoch(static_cast<std::int64_t>(data.train.size()),
-                                                       config.batch.global_pairs);
+  const std::int64_t per_epoch = steps_per_epoch(data, config);
   const std::int64_t total = total_steps(config.schedule, per_epoch);
   return str("samples           train ", data.train.size(), ", validation ", data.validation.size(),
              "\n", "steps             ", total, " (", per_epoch, " per epoch, ",
@@ -68,12 +68,17 @@ TrainResult train(const RunConfig& config, const TrainRequest& request, dist::Ru
 std::string describe_run(const RunConfig& config, int num_ranks) {
   const std::int64_t pairs = pairs_per_rank(config, num_ranks);
   models::TwoTower model(models::model_preset(config.model.preset));
+  model->set_logit_bias(has_logit_bias(config.loss));
   const models::AdapterPlan plan = models::plan_adapters(model, config.adapt);
   const TrainData data = open_train_data(config, model->options());
   const MemoryEstimate memory = estimate_memory(plan, config.precision);
   std::string text = plan.table() + "\n";
   text += str("ranks             ", num_ranks, "\n", "pairs             ",
-              config.batch.global_pairs, " per step, ", pairs, " per rank\n");
+              config.batch.global_pairs, " per step, ", pairs, " per rank");
+  const std::int64_t micro_pairs = config.batch.micro_pairs;
+  text += micro_pairs > 0 && micro_pairs < pairs
+              ? str(" in micro batches of ", micro_pairs, " (gradient caching)\n")
+              : "\n";
   text += describe_steps(config, data);
   text += str("gradient bytes    ", mebibytes(memory.gradients),
               " per rank and step given to all-reduces\n");

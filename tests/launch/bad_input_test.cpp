@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every kind of bad input: its exit code, a message that names file, line or id, and nothing lost.
+#include "data/folder_lock.hpp"
 #include "tests/launch/program_fixture.hpp"
+
+#include <unistd.h>
 
 namespace triphase::test {
 namespace {
@@ -79,10 +82,27 @@ TEST(BadInput, MissingManifestIs66) {
                  66, {"nowhere.csv"});
 }
 
-TEST(BadInput, MissingImageNamesLineAndId) {
+TEST(BadInput, MissingImageIsLeftOutAndEndsAStrictBuild) {
   Cohort cohort;
   cohort.replace(cohort.field(3, 4), "volumes/gone.nii.gz");
-  expect_outcome(cohort.build(2), 66, {"manifest.csv", "3", cohort.field(3, 0), "gone.nii.gz"});
+  expect_outcome(cohort.build(2, "--strict"), 66, {"manifest.csv", "3", cohort.field(3, 0), "gone.nii.gz"});
+  const CommandResult result = cohort.build(2);
+  expect_outcome(result, 0, {"left out: study '" + cohort.field(3, 0) + "', line 3: its image is not there",
+                             "warning: 1 of 96 studies", "next build tries them again"});
+  EXPECT_EQ(count_of("left out: study", result.output), 1) << result.output;
+  expect_outcome(triphase("cache verify --quiet " + cohort.path("cache").string(), 2), 0, {"95 volumes"});
+  expect_outcome(triphase("cache show " + cohort.path("cache").string()), 0, {"left out       1 studies"});
+}
+
+TEST(BadInput, ASecondBuildAtOnceIsToldAboutTheFirst) {
+  Cohort cohort;
+  fs::create_directory(cohort.path("cache"));
+  const data::FolderLock other(cohort.path("cache"), data::FolderLock::Role::kLead);
+  for (const int num_ranks : {1, 2}) {
+    const CommandResult result = cohort.build(num_ranks);
+    expect_outcome(result, 73, {"another build writes to", str("process ", ::getpid(), " on ")});
+    EXPECT_EQ(count_of("another build", result.output), 1) << result.output;
+  }
 }
 
 TEST(BadInput, TruncatedVolumeIsNamed) {
@@ -92,7 +112,7 @@ TEST(BadInput, TruncatedVolumeIsNamed) {
   write_text(cohort.path("short.nii.gz"), bytes.substr(0, bytes.size() / 2));
   cohort.replace(image, "short.nii.gz");
   for (const int num_ranks : {1, 2, 3}) {
-    const CommandResult result = cohort.build(num_ranks);
+    const CommandResult result = cohort.build(num_ranks, "--strict");
     expect_outcome(result, 65, {cohort.field(4, 0), "short.nii.gz", "short"});
     EXPECT_EQ(count_of("DataError", result.output), 1) << result.output;
   }
@@ -119,7 +139,7 @@ TEST(BadInput, VoxelsThatAreNotFiniteAreNamed) {
   voxels.replace(12, 4, reinterpret_cast<const char*>(&nan), 4);
   write_text(cohort.path("nan.nii"), header + voxels);
   cohort.replace(cohort.field(2, 4), "nan.nii");
-  expect_outcome(cohort.build(), 65, {cohort.field(2, 0), "nan.nii", "finite"});
+  expect_outcome(cohort.build(1, "--strict"), 65, {cohort.field(2, 0), "nan.nii", "finite"});
 }
 
 TEST(BadInput, DuplicateIdNamesBothLines) {

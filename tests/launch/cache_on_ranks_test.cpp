@@ -19,6 +19,7 @@ using dist::AgreedError;
 using dist::ProcessGroup;
 using test::CacheCohort;
 using test::expect_error;
+using test::files_in;
 using test::read_text;
 using test::run_on_threads;
 using test::write_text;
@@ -28,13 +29,6 @@ using test::write_text;
 constexpr auto kSlowPiece = std::chrono::milliseconds(250);
 constexpr double kRoundSeconds = 0.1;
 constexpr double kTimeoutSeconds = 1.5;
-
-std::map<std::string, std::string> files_in(const std::filesystem::path& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    files[entry.path().filename().string()] = read_text(entry.path());
-  return files;
-}
 
 void empty(const std::filesystem::path& folder) {
   std::filesystem::remove_all(folder);
@@ -65,7 +59,7 @@ TEST(CacheOnRanks, ASlowRankIsWaitedForAndTheShardsAreThoseOfOneRank) {
     std::map<std::string, std::string> built = files_in(cohort.cache());
     ASSERT_EQ(built.size(), expected.size());
     for (const auto& [name, bytes] : expected) {
-      if (name != "cache.json") {  // holds the shards' times
+      if (name != "shard_times.json") {
         EXPECT_TRUE(built[name] == bytes) << name;
       }
     }
@@ -73,17 +67,44 @@ TEST(CacheOnRanks, ASlowRankIsWaitedForAndTheShardsAreThoseOfOneRank) {
   }
 }
 
-TEST(CacheOnRanks, ABadScanEndsAllRanksSoonWithItsOwnMessage) {
+TEST(CacheOnRanks, BadScansOfAnyRankAreLeftOutAndToldToAll) {
+  const CacheCohort cohort(20);  // seven shards
+  for (const std::int64_t study : {1, 10, 11, 19}) cohort.cut_image(study);
+  for (const int num_ranks : {1, 2, 3}) {
+    SCOPED_TRACE(num_ranks);
+    empty(cohort.cache());
+    for (const std::int64_t num_built : {16, 0})  // the second time there is nothing to build
+      run_on_threads(num_ranks, [&](ProcessGroup& group) {
+        const data::CachePlan plan = plan_cache_on_ranks(cohort.options(), group, kRoundSeconds);
+        const BuildReport report = build_cache_on_ranks(plan, group, kRoundSeconds, [] {});
+        std::vector<std::string> ids;
+        for (const data::FailedStudy& study : report.failed) {
+          ids.push_back(study.id);
+          EXPECT_NE(study.reason.find("cut short"), std::string::npos) << study.reason;
+        }
+        EXPECT_EQ(ids, (std::vector<std::string>{"id1", "id10", "id11", "id19"}));
+        EXPECT_EQ(report.num_built, num_built);
+        EXPECT_EQ(report.totals.num_volumes, 16);
+        EXPECT_EQ(report.totals.num_shards, 7);
+      });
+    const data::Cache cache(cohort.cache());
+    EXPECT_EQ(cache.entries().size(), 16U);
+    EXPECT_EQ(cache.left_out().size(), 4U);
+  }
+}
+
+TEST(CacheOnRanks, ABadScanEndsAStrictBuildOnAllRanksSoonWithItsOwnMessage) {
   const CacheCohort cohort(60);
-  const std::string scan = read_text(cohort.image(1));  // rank 0's second volume
-  write_text(cohort.image(1), scan.substr(0, scan.size() / 2));
+  cohort.cut_image(1);  // rank 0's second volume
+  data::CacheBuildOptions strict = cohort.options();
+  strict.is_strict = true;
   for (const int num_ranks : {2, 3}) {
     SCOPED_TRACE(num_ranks);
     std::atomic<int> num_built_elsewhere = 0;
     run_on_threads(
         num_ranks,
         [&](ProcessGroup& group) {
-          const data::CachePlan plan = plan_cache_on_ranks(cohort.options(), group, kRoundSeconds);
+          const data::CachePlan plan = plan_cache_on_ranks(strict, group, kRoundSeconds);
           expect_error<AgreedError>(
               [&] {
                 build_cache_on_ranks(plan, group, kRoundSeconds, [&] {

@@ -25,6 +25,33 @@ std::int64_t count(const std::string& text, const std::string& word) {
   return found;
 }
 
+TEST(CacheShow, ThePageShowsSlicesWithDirectionsAndNoIds) {
+  const TemporaryFolder folder;
+  const std::string page = (folder / "cache.html").string();
+  expect_outcome(triphase("cache show --volumes 5 --html " + page + " " + tiny_cohort().cache().string()), 0, {"target"});
+  const std::string html = read_text(page);
+  EXPECT_EQ(count(html, "<section>"), 5);
+  EXPECT_EQ(count(html, "data:image/png;base64,iVBORw0KGgo"), 15) << "three pictures each, with PNG's signature";
+  EXPECT_EQ(count(html, "<b class=\"l\">R</b><b class=\"r\">L</b>"), 10) << "axial and coronal: right is at the left";
+  EXPECT_EQ(count(html, "<b class=\"l\">A</b>"), 5);
+  EXPECT_EQ(count(html, "://"), 0) << "nothing is fetched";
+  std::string line = read_text(tiny_cohort().manifest());
+  line = line.substr(line.find('\n') + 1);
+  const std::string id = line.substr(0, line.find(','));
+  EXPECT_EQ(count(html, id), 0) << id;
+}
+
+TEST(CacheBuild, TellsHowFarItIsAndEndsWithATable) {
+  const TemporaryFolder folder;
+  const std::string build = "cache build --preset phantom --set 'preprocess.volume_shape=[28,20,16]' --manifest " +
+                            tiny_cohort().manifest().string() + " --out " + folder.path().string();
+  const CommandResult first = triphase(build);
+  expect_outcome(first, 0, {"cache volumes", "96/96 (100 %)", "/s"});
+  const std::string gap(13, ' ');
+  expect_outcome(first, 0, {"volumes " + gap, "built   " + gap, "skipped " + gap, "failed  " + gap, "bytes   ", "seconds "});
+  EXPECT_EQ(count(triphase(build + "/quiet --quiet").output, "(100 %)"), 0);
+}
+
 TEST(CacheBuild, WhatIsSetForRunsDoesNoHarmAndWhatNothingReadsIsRefused) {
   const TemporaryFolder folder;
   const std::string build = "cache build --quiet --preset phantom --set 'preprocess.volume_shape=[28,20,16]' --manifest " +

@@ -185,7 +185,7 @@ TEST(MainJob, ABuildRunAgainDoesNothing) {
   const std::string build = "cache build --quiet --preset phantom --set 'preprocess.volume_shape=[28,20,16]' --set "
                             "'preprocess.spacing_mm=[11.2,11.2,12.0]' --manifest " + tiny_cohort().manifest().string() +
                             " --out " + tiny_cohort().cache().string();
-  expect_outcome(triphase(build, 2), 0, {", 0 built"});
+  expect_outcome(triphase(build, 2), 0, {"built" + std::string(22, ' ') + "0", "up to date", "seconds"});
 }
 
 TEST(MainJob, AStudyRunsItsGridAndWritesOneTable) {
@@ -209,10 +209,18 @@ TEST(MainJob, DryRunAndPrintConfigTrainNothing) {
 
 TEST(MainJob, BenchAndDoctorSayWhatTheyFound) {
   expect_outcome(triphase("doctor", 2), 0, {"LibTorch", "HDF5", "rank 1"});
-  expect_outcome(triphase("bench collectives --max-bytes 65536 --iterations 2", 2), 0, {"busbw"});
+  expect_outcome(triphase("bench collectives --max-bytes 65536 --iterations 2", 2), 0, {"busbw", "of limit"});
   expect_outcome(triphase("bench loss --pairs 64 --iterations 1", 2), 0, {"dense"});
   expect_outcome(triphase("bench step --preset merlin_tiny --pairs 2 --iterations 1", 2), 0, {"forward"});
-  expect_outcome(triphase("bench data --cache " + tiny_cohort().cache().string()), 0, {"volumes"});
+  const TemporaryFolder folder;
+  expect_outcome(triphase("bench data --step-ms 1 --steps 2 --cache " + tiny_cohort().cache().string() + " --manifest " +
+                              tiny_cohort().manifest().string() + " --scratch " + folder.path().string() + " --out " +
+                              (folder / "figures.json").string(),
+                          2),
+                 0, {"pread", "waiting", "build"});
+  EXPECT_EQ(read_json(folder / "figures.json").at("build").at("volumes"), 96);
+  const auto left = fs::directory_iterator(folder.path());
+  EXPECT_EQ(std::distance(begin(left), end(left)), 1) << "the cache that was built is still there";
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights and peft folders through Python and back, by tests/reference/check_*.py: needs an
-// interpreter with merlin-vlm, transformers and peft, named by TRIPHASE_REFERENCE_PYTHON.
+// Weights and peft folders through Python and back, and caches read by h5py, by
+// tests/reference/check_*.py and read_cache.py: needs an interpreter with merlin-vlm, transformers,
+// peft and hdf5plugin, named by TRIPHASE_REFERENCE_PYTHON.
+#include "data/cache.hpp"
 #include "models/weights.hpp"
 #include "tests/launch/program_fixture.hpp"
 #include "tests/models/models_test_support.hpp"
@@ -164,6 +166,46 @@ TEST(PythonExchange, AnExportedRunEmbedsTheSameRowsInPeft) {
       "check_peft_folder.py",
       str((folder / "adapter").string(), " ", base.string(), " ", (folder / "rows.h5").string(),
           " --tolerance ", kTolerance, " --cache ", tiny_cohort().cache().string()));
+}
+
+/// Every storage type with and without compression, with a study left out.
+TEST(PythonExchange, H5pyReadsTheVolumesThatWeRead) {
+  const TemporaryFolder folder;
+  std::string manifest = read_text(tiny_cohort().manifest());
+  const std::size_t image = manifest.find("volumes/");
+  manifest.replace(image, manifest.find(',', image) - image, "volumes/gone.nii.gz");
+  fs::create_directory_symlink(tiny_cohort().folder / "cohort" / "volumes", folder / "volumes");
+  write_text(folder / "manifest.csv", manifest);
+  const std::string build = "cache build --quiet --manifest " + (folder / "manifest.csv").string() +
+                            " --preset phantom --tokenizer " +
+                            (tiny_cohort().folder / "cohort" / "tokenizer").string();
+  for (const char* storage : {"uint16", "float16", "float32"})
+    for (const char* compression : {"none", "zstd"}) {
+      SCOPED_TRACE(str(storage, " ", compression));
+      const fs::path cache_folder = folder / str(storage, "-", compression);
+      expect_outcome(triphase(build + " --out " + cache_folder.string() + " --set preprocess.storage=" +
+                              storage + " --set cache.compression=" + compression),
+                     0, {"volumes", "95"});
+      const data::Cache cache(cache_folder);
+      std::vector<float> voxels(56 * 40 * 32);
+      cache.read_volume(7, voxels.data());
+      write_text(folder / "voxels", std::string(reinterpret_cast<const char*>(voxels.data()),
+                                                voxels.size() * sizeof(float)));
+      const CommandResult result = run_command(
+          python() + " -B " + (source_folder() / "tests/reference/read_cache.py").string() + " " +
+          cache_folder.string() + " --index 7 --compare " + (folder / "voxels").string());
+      expect_outcome(result, 0, {"95 volumes, laid out as promised", "largest difference"});
+      EXPECT_EQ(result.output.find("not checked"), std::string::npos) << result.output;
+      voxels[100] += 0.01F;
+      write_text(folder / "voxels", std::string(reinterpret_cast<const char*>(voxels.data()),
+                                                voxels.size() * sizeof(float)));
+      EXPECT_EQ(run_command(python() + " -B " +
+                            (source_folder() / "tests/reference/read_cache.py").string() + " " +
+                            cache_folder.string() + " --index 7 --compare " +
+                            (folder / "voxels").string())
+                    .exit_code,
+                65);
+    }
 }
 
 }  // namespace

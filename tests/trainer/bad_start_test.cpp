@@ -65,8 +65,8 @@ TEST(BadStart, PairsThatDoNotDivideAreRefused) {
   const TemporaryFolder folder;
   expect_end(tiny_run(folder.path(), {{"batch.global_pairs", "5"}}), 2, ExitCode::kUsage,
              {"global_pairs", "5", "2"});
-  expect_end(tiny_run(folder.path(), {{"batch.micro_pairs", "2"}}), 2, ExitCode::kUsage,
-             {"gradient caching"});
+  expect_end(tiny_run(folder.path(), {{"batch.micro_pairs", "2"}, {"model.batch_norm", "\"sync\""}}),
+             2, ExitCode::kUsage, {"batch.micro_pairs", "'sync'"});
   expect_end(tiny_run(folder.path(), {{"batch.global_pairs", "20"}}), 2, ExitCode::kUsage,
              {"global_pairs", "18"});
 }
@@ -127,6 +127,39 @@ TEST(BadStart, RanksThatWereToldDifferentThingsSayWhat) {
     expect_error<dist::AgreedError>([&] { run_once(group.rank() == 0 ? one : other, group); },
                                     ExitCode::kCommunication, {"configuration", "lr"});
   });
+}
+
+/// Rank 1 runs with `change`, of which its configuration says nothing: as when a file, a build or an
+/// environment differs between hosts.
+void expect_difference(const Settings& settings, const Settings& change, const TinyCache& cache,
+                       std::initializer_list<std::string> words) {
+  const TemporaryFolder folder;
+  const trainer::RunConfig one = tiny_run(folder.path(), settings);
+  Settings changed = settings;
+  for (const auto& [key, value] : change) changed[key] = value;
+  trainer::RunConfig other = tiny_run(folder.path(), changed, cache);
+  other.resolved_toml = one.resolved_toml;
+  on_thread_ranks(2, [&](dist::ProcessGroup& group) {
+    expect_error<dist::AgreedError>([&] { run_once(group.rank() == 0 ? one : other, group); },
+                                    ExitCode::kCommunication, words);
+  });
+}
+
+TEST(BadStart, RanksCompareSeedDataWeightsParametersAndBuckets) {
+  const Settings peft{{"adapt.method", "\"peft\""}};
+  const TemporaryFolder folder;
+  const trainer::RunConfig one = tiny_run(folder.path());
+  const trainer::RunConfig other_seed = tiny_run(folder.path(), {{"run.seed", "8"}});
+  on_thread_ranks(2, [&](dist::ProcessGroup& group) {
+    expect_error<dist::AgreedError>([&] { run_once(group.rank() == 0 ? one : other_seed, group); },
+                                    ExitCode::kCommunication, {"configuration", "seed"});
+  });
+  expect_difference(peft, {}, companions_cache(), {"the hash of the data"});
+  expect_difference(peft, {{"run.seed", "8"}}, tiny_cache(), {"the hash of the weights"});
+  expect_difference(peft, {{"adapt.train_layer_norms", "true"}}, tiny_cache(),
+                    {"the trainable parameters"});
+  expect_difference(peft, {{"distributed.bucket_bytes", "1024"}}, tiny_cache(),
+                    {"the trainable parameters", "bucket"});
 }
 
 TEST(BadStart, ThePhenotypeLossNeedsLabelsThatFitTheHead) {

@@ -2,6 +2,9 @@
 // Benchmarks are not held to a time; what they count and name must be right.
 #include "trainer/benchmark.hpp"
 
+#include "dist/runtime.hpp"
+#include "trainer/bench_data.hpp"
+
 #include <ATen/Parallel.h>
 #include <ATen/ops/conv3d.h>
 #include <ATen/ops/randn.h>
@@ -41,6 +44,7 @@ void expect_step_figures(const Json& figures, const std::string& method, int num
   EXPECT_EQ(figures.at("pairs"), 2);
   EXPECT_EQ(figures.at("num_ranks"), num_ranks);
   EXPECT_EQ(figures.at("bytes_reduced"), 4 * num_trainable(method));
+  EXPECT_GT(figures.at("reduce_seconds").get<double>(), 0);
   double sum = 0;
   for (const char* phase : {"forward", "loss", "backward", "reduce", "optimizer"}) {
     const double seconds = figures.at("seconds").at(phase).get<double>();
@@ -130,22 +134,36 @@ TEST(BenchStep, RunsOnSeveralRanksAndInBfloat16) {
   });
 }
 
-TEST(BenchData, ReadsEverySampleOnceForEveryBatchAndNumberOfWorkers) {
-  constexpr double kMebibytes = 30.0 * 16 * 16 * 12 * 4 / (1 << 20);
-  for (const std::int64_t batch_size : {1, 7, 30, 64}) {
-    for (const int workers : {1, 3}) {
-      const Json figures = trainer::bench_data(tiny_cache().cache().string(), batch_size, workers);
+TEST(BenchData, FiguresHangTogetherOnAnyNumberOfRanks) {
+  for (const int num_ranks : {1, 2, 3})
+    on_thread_ranks(num_ranks, [&](dist::ProcessGroup& group) {
+      trainer::DataBenchmarkOptions options;
+      options.cache = tiny_cache().cache().string();
+      options.batch_size = 4;
+      options.num_workers = 2;
+      options.passes = 1;
+      options.steps = 3;
+      options.step_seconds_per_volume = 1e-3;
+      const Json figures = trainer::bench_data(options, group);
       EXPECT_EQ(figures.at("volumes"), 30);
-      EXPECT_EQ(figures.at("batch_size"), batch_size);
-      EXPECT_EQ(figures.at("num_workers"), workers);
-      const double seconds = figures.at("seconds").get<double>();
-      EXPECT_GT(seconds, 0);
-      EXPECT_NEAR(figures.at("volumes_per_second").get<double>() * seconds, 30, 1e-9);
-      EXPECT_NEAR(figures.at("mib_per_second").get<double>() * seconds, kMebibytes, 1e-9);
-    }
-  }
-  expect_error<DataError>([] { static_cast<void>(trainer::bench_data("nowhere", 4, 1)); },
-                          ExitCode::kMissingInput, {"nowhere"});
+      EXPECT_EQ(figures.at("num_ranks"), num_ranks);
+      EXPECT_EQ(figures.at("stored_bytes_per_volume"), 16 * 16 * 12 * 2);
+      const double pread = figures.at("pread").at("milliseconds_per_volume").get<double>();
+      const double read = figures.at("read").at("milliseconds_per_volume").get<double>();
+      EXPECT_GT(pread, 0);
+      EXPECT_NEAR(figures.at("read_over_pread").get<double>(), pread / read, 1e-9);
+      const Json& loader = figures.at("loader");
+      EXPECT_NEAR(loader.at("volumes_per_second").get<double>() * loader.at("seconds").get<double>(),
+                  30, 1e-9);
+      const double share = figures.at("wait").at("share").get<double>();
+      EXPECT_GE(share, 0);
+      EXPECT_LT(share, 1);
+    });
+  on_thread_ranks(2, [](dist::ProcessGroup& group) {
+    expect_error<dist::AgreedError>(
+        [&] { static_cast<void>(trainer::bench_data({.cache = "nowhere"}, group)); },
+        ExitCode::kMissingInput, {"nowhere"});
+  });
 }
 
 }  // namespace

@@ -82,6 +82,39 @@ TEST(Checkpoint, HoldsTheLogScaleEvenWhereItDoesNotLearn) {
   }
 }
 
+TEST(Checkpoint, HoldsTheBiasOfTheSigmoidLossAndOfNoOther) {
+  const auto num_biases = [](const Trained &trained) {
+    const auto saved = models::read_safetensors(trained.folder() / "model.safetensors").tensors;
+    return std::ranges::count(saved, "logit_bias", [](const auto &pair) { return pair.first; });
+  };
+  for (Settings settings : {kFull, kPeft}) {
+    EXPECT_EQ(num_biases(Trained(settings)), 0);
+    settings["loss.kind"] = "\"siglip\"";
+    settings["loss.temperature_learnable"] = "false";
+    const Trained siglip(settings);
+    EXPECT_EQ(num_biases(siglip), 1);
+    const at::Tensor bias = siglip.record.weights.at("logit_bias");
+    EXPECT_NE(bias.item<double>(), -10);  // it learns, whatever the log-scale does
+    models::TwoTower model = trainer::build_base_model(siglip.config);
+    trainer::read_checkpoint(siglip.folder(), model, nullptr, nullptr);
+    expect_same(copy_weights(model), siglip.record.weights);
+
+    // The base of another run, whose bias is its own.
+    const RunConfig next = tiny_run(
+        siglip.output.path(), {{"model.weights", "\"" + siglip.config.run_dir() + "\""}});
+    EXPECT_FALSE(trainer::build_base_model(next)->logit_bias().defined());
+
+    // A run cannot go on with another loss.
+    Settings other = settings;
+    other.erase("loss.kind");
+    other["schedule.max_steps"] = "4";
+    const RunConfig changed = tiny_run(siglip.output.path(), other);
+    expect_error<dist::AgreedError>(
+        [&] { run_once(changed, *siglip.group, {.resume = "auto"}); }, ExitCode::kBadData,
+        {"loss.kind is 'siglip' there"});
+  }
+}
+
 TEST(Checkpoint, AnyFlippedByteIsFoundAndItsFileNamed) {
   const Trained trained(kPeft);
   trainer::verify_checkpoint(trained.folder());
@@ -236,7 +269,7 @@ TEST(Checkpoint, ReplacesOneOfTheSameStep) {
   trainer::TrainState state;
   state.step = 2;
   state.pairs_seen = 77;
-  trainer::write_checkpoint(trained.checkpoints(), model, optimizer, state, trained.config);
+  trainer::write_checkpoint(trained.checkpoints(), model, optimizer.state(), state, trained.config);
   trainer::TrainState read;
   trainer::read_checkpoint(trained.folder(), model, nullptr, &read);
   EXPECT_EQ(read.pairs_seen, 77);

@@ -211,6 +211,7 @@ TEST(Optimizer, StateLoadsBackToTheSameBits) {
 
 TEST(ParameterPart, SortsMerlinsNames) {
   EXPECT_EQ(parameter_part("logit_scale"), "scale");
+  EXPECT_EQ(parameter_part("logit_bias"), "scale");
   EXPECT_EQ(parameter_part("encode_image.i3_resnet.contrastive_head.weight"), "heads");
   EXPECT_EQ(parameter_part("encode_image.i3_resnet.classifier.bias"), "heads");
   EXPECT_EQ(parameter_part("encode_text.linear_layer.weight"), "heads");

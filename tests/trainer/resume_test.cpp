@@ -30,6 +30,7 @@ std::vector<std::string> metrics_of(const trainer::RunConfig& config) {
   for (std::string line; std::getline(text, line);) {
     Json record = Json::parse(line);
     record.erase("seconds");
+    record.erase("ranks");
     record.erase("pairs_per_second");
     lines.push_back(record.dump());
   }

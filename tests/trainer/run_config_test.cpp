@@ -36,6 +36,12 @@ std::vector<KeyCase> key_cases() {
       {"data.sites", {"[]", "[\"a\", \"b\"]"}, {"\"a b\"", "[1]"}},
       {"data.report_sections", {"\"full\""}, {"\"alternate\"", "\"none\""}},
       {"data.workers", {"1", "8"}, {"0", "1000"}},
+      {"data.read_ahead_bytes", {"1", "8589934592"}, {"0", "-1"}},
+      {"data.sampler", {"\"shuffle\"", "\"patient_distinct\"", "\"by_site\""}, {"\"site\"", "1"}},
+      {"data.site_quota", {"\"proportional\""}, {"\"equal\"", "\"balanced\""}},
+      {"data.site_temperature", {"1", "2.5"}, {"0.5", "nan"}},
+      {"data.staging_dir", {"\"\"", "\"/scratch\""}, {"1"}},
+      {"cache.compression", {"\"none\"", "\"zstd\""}, {"\"gzip\"", "true"}},
       {"data.augment.shift_voxels", {"0", "2.5"}, {"-1", "nan"}},
       {"data.augment.intensity_scale", {"0", "0.1"}, {"1", "-0.1"}},
       {"data.augment.intensity_offset", {"0", "0.1"}, {"-0.1", "inf"}},
@@ -71,14 +77,15 @@ std::vector<KeyCase> key_cases() {
       {"adapt.text.dropout", {"0.1"}, {"1"}},
       {"adapt.text.rslora", {"false"}, {"0"}},
       {"adapt.text.targets", {"[\"query\"]"}, {"[]"}},
-      {"loss.kind", {"\"infonce\""}, {"\"siglip\"", "\"clip\""}},
+      {"loss.kind", {"\"infonce\"", "\"siglip\""}, {"\"clip\""}},
       {"loss.temperature_init",
        {"0.01", "0.07", "1", "100"},
        {"0", "-0.07", "1e9", "0.001", "nan"}},
       {"loss.temperature_learnable", {"false"}, {"0"}},
       {"loss.scale_max", {"100", "1000"}, {"0.5", "inf"}},
-      {"loss.negatives", {"\"global\""}, {"\"local\"", "\"site\"", "\"x\""}},
-      {"loss.positives", {"\"pair\""}, {"\"patient\"", "\"text\""}},
+      {"loss.negatives", {"\"global\"", "\"local\"", "\"site\""}, {"\"x\""}},
+      {"loss.positives", {"\"pair\"", "\"patient\"", "\"text\""}, {"\"x\""}},
+      {"loss.transport", {"\"gather\"", "\"ring\""}, {"\"x\""}},
       {"loss.phenotype_weight", {"0", "10"}, {"-1", "nan"}},
       {"batch.global_pairs", {"2", "64"}, {"1", "0", "-4"}},
       {"batch.micro_pairs", {"0", "16"}, {"-1", "64"}},
@@ -102,11 +109,13 @@ std::vector<KeyCase> key_cases() {
       {"precision.recompute", {"\"none\"", "\"blocks\"", "\"stages\""}, {"\"all\""}},
       {"precision.deterministic", {"false"}, {"0"}},
       {"distributed.backend", {"\"auto\"", "\"self\"", "\"mpi\""}, {"\"nccl\"", "\"gloo\""}},
-      {"distributed.overlap", {"\"auto\""}, {"\"on\"", "\"off\"", "true"}},
+      {"distributed.overlap", {"\"auto\"", "\"on\"", "\"off\""}, {"\"yes\"", "true"}},
       {"distributed.bucket_bytes", {"1024"}, {"0"}},
       {"distributed.reduction", {"\"fast\""}, {"\"ordered\""}},
-      {"distributed.wire_dtype", {"\"gradient\""}, {"\"bfloat16\"", "\"int8\""}},
-      {"distributed.shard_optimizer", {"false"}, {"true"}},
+      {"distributed.wire_dtype",
+       {"\"gradient\"", "\"float32\"", "\"bfloat16\""},
+       {"\"float16\"", "\"int8\""}},
+      {"distributed.shard_optimizer", {"false", "true"}, {"1"}},
       {"distributed.timeout_seconds", {"30", "0.5"}, {"0", "-1"}},
       {"checkpoint.every_steps", {"0", "10"}, {"-1"}},
       {"checkpoint.keep_last", {"1"}, {"0"}},
@@ -118,12 +127,15 @@ std::vector<KeyCase> key_cases() {
       {"evaluate.bootstrap_samples", {"0", "1000"}, {"-1"}},
       {"evaluate.linear_probe", {"false"}, {"1"}},
       {"evaluate.batch_size", {"1"}, {"0"}},
-      {"preprocess.preset", {"\"merlin\"", "\"phantom\""}, {"\"ct_clip\"", "\"x\""}},
+      {"preprocess.preset", {"\"merlin\"", "\"ct_clip\"", "\"phantom\""}, {"\"x\""}},
       {"preprocess.spacing_mm", {"[1, 1, 2.5]"}, {"[1, 1]", "[1, 1, 0]", "[1, 1, nan]"}},
       {"preprocess.volume_shape", {"[16, 16, 8]"}, {"[16, 16]", "[16, 16, 0]", "[1.5, 2, 2]"}},
       {"preprocess.window_hu", {"[-150, 250]"}, {"[250, -150]", "[1]"}},
       {"preprocess.output_range", {"[-1, 1]"}, {"[1, 1]"}},
       {"preprocess.storage", {"\"float32\""}, {"\"int8\""}},
+      {"preprocess.padding", {"0.5", "1"}, {"-0.5", "nan", "\"air\""}},
+      {"preprocess.resampling", {"\"torch_interpolate\""}, {"\"nearest\""}},
+      {"preprocess.orientation", {"\"stored\"", "\"ras\""}, {"\"lps\""}},
   };
 }
 
@@ -172,15 +184,7 @@ TEST(RunConfig, ResolvedFileGivesTheSameRun) {
 
 TEST(RunConfig, WhatTheDesignHasAndThisBuildHasNotIsRefusedByName) {
   const std::vector<std::pair<std::string, std::string>> refused{
-      {"loss.kind=siglip", "siglip"},
-      {"loss.negatives=local", "local"},
-      {"loss.negatives=site", "site"},
-      {"loss.positives=patient", "patient"},
-      {"loss.positives=text", "text"},
       {"distributed.reduction=ordered", "ordered"},
-      {"distributed.wire_dtype=bfloat16", "bfloat16"},
-      {"distributed.shard_optimizer=true", "shard_optimizer"},
-      {"distributed.overlap=on", "on"},
       {"distributed.backend=nccl", "nccl"},
       {"data.report_sections=alternate", "alternate"}};
   for (const auto& [set, word] : refused)
@@ -196,16 +200,37 @@ TEST(RunConfig, CombinationsThatCannotWorkAreRefused) {
   refuses({"schedule.max_steps=5", "schedule.max_epochs=5"}, "schedule.max_steps");
   refuses({"schedule.max_steps=5", "schedule.warmup_steps=6"}, "schedule.warmup_steps");
   refuses({"data.augment.text_drop=0.5"}, "model.tokenizer");
+  refuses({"data.site_quota=temperature", "data.sampler=patient_distinct"}, "'by_site'");
   refuses({"schedule.early_stop_patience=2", "evaluate.every_epochs=0"}, "evaluate.every_epochs");
   refuses({"checkpoint.keep_best=validation_auc"}, "evaluate.prompts");
   refuses({"adapt.method=peft", "adapt.image.rank=0", "adapt.text.rank=0",
            "loss.temperature_learnable=false"},
           "nothing else trains");
+  EXPECT_NO_THROW(from_sets({"adapt.method=peft", "adapt.image.rank=0", "adapt.text.rank=0",
+                             "loss.temperature_learnable=false", "loss.kind=siglip"}));
+  refuses({"loss.bias_init=-5"}, "'infonce', which has no bias");
+  refuses({"loss.kind=siglip", "loss.bias_init=nan"}, "loss.bias_init");
+  refuses({"loss.transport=ring", "loss.negatives=local"}, "no text leaves its rank");
   refuses({"adapt.execution=merged", "adapt.text.dropout=0.1"}, "adapt.text.dropout");
   refuses({"adapt.execution=merged", "precision.compute=bfloat16"}, "two_path");
   EXPECT_NO_THROW(
       from_sets({"adapt.execution=merged", "adapt.text.dropout=0.1", "adapt.text.rank=0"}));
   EXPECT_NO_THROW(from_sets({"checkpoint.keep_best=validation_auc", "evaluate.prompts=p.toml"}));
+}
+
+TEST(RunConfig, ShareOfASiteFollowsItsQuota) {
+  const auto power = [](std::vector<std::string> sets) {
+    sets.emplace_back("data.sampler=by_site");
+    const RunConfig config = from_sets(sets);
+    EXPECT_EQ(config.data.sampler.mode, data::SamplerOptions::Mode::kBySite);
+    return config.data.sampler.site_power;
+  };
+  EXPECT_EQ(power({}), 1);
+  EXPECT_EQ(power({"data.site_quota=balanced"}), 0);
+  EXPECT_EQ(power({"data.site_quota=temperature", "data.site_temperature=4"}), 0.25);
+  EXPECT_EQ(from_sets({"data.sampler=patient_distinct"}).data.sampler.mode,
+            data::SamplerOptions::Mode::kPatientDistinct);
+  EXPECT_EQ(from_sets({}).data.sampler.mode, data::SamplerOptions::Mode::kShuffle);
 }
 
 TEST(RunConfig, PatternsAreDividedAtTheLastEqualsSign) {
@@ -244,6 +269,25 @@ TEST(RunConfig, TemperatureHasItsDeclaredMeaning) {
                                     ExitCode::kUsage, {"temperature_init"});
 }
 
+TEST(RunConfig, TheSigmoidLossStartsAtAScaleOfTenAndABiasOfMinusTen) {
+  const RunConfig siglip = from_sets({"loss.kind=siglip"});
+  EXPECT_NEAR(initial_log_scale(siglip.loss), std::log(10), 1e-12);
+  EXPECT_EQ(siglip.loss.bias_init, -10);
+  EXPECT_EQ(from_sets({"loss.kind=siglip", "loss.bias_init=-5"}).loss.bias_init, -5);
+  EXPECT_EQ(from_sets({"loss.kind=siglip", "loss.temperature_init=0.05"}).loss.temperature_init,
+            0.05);
+  EXPECT_EQ(from_sets({}).loss.temperature_init, 0.07);
+  for (const char* kind : {"infonce", "siglip"}) {  // what is resolved can be read again
+    const std::string resolved = from_sets({str("loss.kind=", kind)}).resolved_toml;
+    EXPECT_EQ(resolved.find("bias_init") != std::string::npos, std::string(kind) == "siglip");
+    const TemporaryFolder folder;
+    test::write_text(folder / "config.toml", resolved);
+    EXPECT_EQ(load_run_config({.files = {folder / "config.toml"}, .environment = {}, .sets = {}})
+                  .resolved_toml,
+              resolved);
+  }
+}
+
 TEST(RunConfig, PairsAreSharedEvenlyOrNotAtAll) {
   RunConfig config;
   config.batch.global_pairs = 12;
@@ -254,9 +298,14 @@ TEST(RunConfig, PairsAreSharedEvenlyOrNotAtAll) {
                                     ExitCode::kUsage,
                                     {"global_pairs", "12", std::to_string(num_ranks)});
   config.batch.micro_pairs = 4;
+  config.model.batch_norm = "sync";
   EXPECT_EQ(pairs_per_rank(config, 3), 4);
   test::expect_error<ConfigError>([&] { static_cast<void>(pairs_per_rank(config, 2)); },
-                                  ExitCode::kUsage, {"micro_pairs", "gradient caching"});
+                                  ExitCode::kUsage, {"model.batch_norm", "micro batches of 4"});
+  for (const char* batch_norm : {"frozen", "local"}) {
+    config.model.batch_norm = batch_norm;
+    EXPECT_EQ(pairs_per_rank(config, 2), 6);
+  }
 }
 
 TEST(PreprocessTable, StartsFromThePresetGiven) {

@@ -53,7 +53,7 @@ std::string quoted(const std::filesystem::path& path) { return "\"" + path.strin
 
 }  // namespace
 
-TinyCache::TinyCache(std::int64_t num_shards)
+TinyCache::TinyCache(std::int64_t num_shards, bool has_companions)
     : own_(std::make_unique<TemporaryFolder>()), folder_(own_->path()) {
   std::string manifest = "id,patient_id,site,split,image,report,label:hcc,label:cyst\n";
   std::vector<std::string> texts;
@@ -62,9 +62,10 @@ TinyCache::TinyCache(std::int64_t num_shards)
     const bool has_cyst = i % 3 == 0;
     const std::string image = str("volume", i, ".nii");
     data::write_nifti(folder_ / image, random_volume(static_cast<std::uint64_t>(i), has_hcc));
-    const std::string report = report_of(i, has_hcc, has_cyst);
-    manifest += str("s", i, ",p", i, ",", i % 5 == 0 ? "north" : "south", ",", split_of(i), ",",
-                    image, ",", report, ",", has_hcc ? 1 : 0, ",",
+    const bool repeats = has_companions && (i % 12 == 8 || i == 24);
+    const std::string report = report_of(repeats ? i - 6 : i, has_hcc, has_cyst);
+    manifest += str("s", i, ",p", has_companions ? i / 2 : i, ",", i % 5 == 0 ? "north" : "south", ",",
+                    split_of(i), ",", image, ",", report, ",", has_hcc ? 1 : 0, ",",
                     i % 7 == 0 ? -1
                     : has_cyst ? 1
                                : 0,
@@ -93,6 +94,11 @@ TinyCache::TinyCache(std::int64_t num_shards)
 
 const TinyCache& tiny_cache() {
   static const TinyCache made;
+  return made;
+}
+
+const TinyCache& companions_cache() {
+  static const TinyCache made(2, /*has_companions=*/true);
   return made;
 }
 

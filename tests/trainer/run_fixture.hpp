@@ -19,7 +19,8 @@ namespace triphase::test {
 class TinyCache {
  public:
   /// @param num_shards at least so many
-  explicit TinyCache(std::int64_t num_shards = 2);
+  /// @param has_companions two samples a patient, and some reports that two samples share
+  explicit TinyCache(std::int64_t num_shards = 2, bool has_companions = false);
   /// The cache that another rank has made and keeps.
   explicit TinyCache(std::filesystem::path of_another_rank) : folder_(std::move(of_another_rank)) {}
   [[nodiscard]] std::filesystem::path cache() const { return folder_ / "cache"; }
@@ -34,6 +35,8 @@ class TinyCache {
 
 /// The same cache for every test of a process that does not change it.
 [[nodiscard]] const TinyCache& tiny_cache();
+/// Likewise one with companions.
+[[nodiscard]] const TinyCache& companions_cache();
 
 using Settings = std::map<std::string, std::string>;  ///< "table.key" to a TOML value
 

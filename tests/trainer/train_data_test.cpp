@@ -4,9 +4,15 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
+#include <tuple>
+#include <type_traits>
 
+#include "dist/node_group.hpp"
+#include "dist/runtime.hpp"
 #include "tests/trainer/run_fixture.hpp"
+#include "trainer/loop/stage_data.hpp"
 
 namespace triphase::test {
 namespace {
@@ -14,8 +20,8 @@ namespace {
 using Batches = std::vector<data::Batch>;
 
 struct DataBench {
-  explicit DataBench(const Settings& changes = {})
-      : config(tiny_run("unused", changes)),
+  explicit DataBench(const Settings& changes = {}, const TinyCache& cache = tiny_cache())
+      : config(tiny_run("unused", changes, cache)),
         data(trainer::open_train_data(config, models::model_preset("merlin_tiny"))) {}
   Batches batches(const trainer::EpochPosition& position) const {
     Batches all;
@@ -97,6 +103,130 @@ TEST(OpenEpoch, EveryEpochAndSeedHasAnOrderOfItsOwn) {
     }
   }
   EXPECT_EQ(orders.size(), 8U);
+}
+
+/// Ids agree exactly where the values do, and somewhere two samples agree that are no neighbours.
+template <class Value>
+void expect_ids_of(const at::Tensor& ids, const std::vector<Value>& values) {
+  ASSERT_EQ(ids.numel(), std::ssize(values));
+  const std::int64_t* id = ids.const_data_ptr<std::int64_t>();
+  std::int64_t num_companions = 0;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j) {
+      EXPECT_EQ(id[i] == id[j], values[i] == values[j]) << i << " " << j;
+      if (id[i] == id[j]) ++num_companions;
+    }
+  EXPECT_GT(num_companions, 0);
+}
+
+TEST(OpenEpoch, IdsTravelWithTheBatchAndAreEqualWhereTheSamplesBelongTogether) {
+  const auto joined = [](const DataBench& bench, int num_ranks, at::Tensor data::Batch::* ids) {
+    std::vector<at::Tensor> parts;
+    std::vector<std::int64_t> samples;
+    for (int rank = 0; rank < num_ranks; ++rank)
+      for (const data::Batch& batch : bench.batches({.rank = rank, .num_ranks = num_ranks})) {
+        EXPECT_TRUE((batch.*ids).defined());
+        parts.push_back(batch.*ids);
+        for (const std::int64_t sample : indices(batch)) samples.push_back(sample);
+      }
+    return std::pair(at::cat(parts), samples);
+  };
+  const auto values = [](const DataBench& bench, const std::vector<std::int64_t>& samples,
+                         auto data::CacheEntry::* member) {
+    std::vector<std::decay_t<decltype(data::CacheEntry{}.*member)>> result;
+    for (const std::int64_t sample : samples)
+      result.push_back(bench.data.cache->entries()[static_cast<std::size_t>(sample)].*member);
+    return result;
+  };
+  for (const int num_ranks : {1, 2, 3}) {
+    const DataBench patient({{"loss.positives", "\"patient\""}}, companions_cache());
+    auto [ids, samples] = joined(patient, num_ranks, &data::Batch::positive_ids);
+    expect_ids_of(ids, values(patient, samples, &data::CacheEntry::patient_id));
+    const DataBench text({{"loss.positives", "\"text\""},
+                          {"data.augment.text_drop", "1"}},  // the report counts, not what is left
+                         companions_cache());
+    std::tie(ids, samples) = joined(text, num_ranks, &data::Batch::positive_ids);
+    expect_ids_of(ids, values(text, samples, &data::CacheEntry::tokens));
+    const DataBench site({{"loss.negatives", "\"site\""}}, companions_cache());
+    std::tie(ids, samples) = joined(site, num_ranks, &data::Batch::negative_ids);
+    expect_ids_of(ids, values(site, samples, &data::CacheEntry::site));
+    EXPECT_FALSE(site.batches({})[0].positive_ids.defined());
+  }
+}
+
+/// The member of each sample of each global batch, the ranks' parts joined.
+std::vector<std::vector<std::string>> global_batches(const DataBench& bench, int num_ranks, std::int64_t epoch,
+                                                     std::string data::CacheEntry::* member) {
+  std::vector<std::vector<std::string>> joined;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const Batches part = bench.batches({.epoch = epoch, .rank = rank, .num_ranks = num_ranks});
+    joined.resize(part.size());
+    for (std::size_t step = 0; step < part.size(); ++step)
+      for (const std::int64_t sample : indices(part[step]))
+        joined[step].push_back(bench.data.cache->entries()[static_cast<std::size_t>(sample)].*member);
+  }
+  return joined;
+}
+
+TEST(OpenEpoch, ASamplerKeepsPatientsApartAndGivesSitesTheirShare) {
+  const DataBench patients({{"data.sampler", "\"patient_distinct\""}}, companions_cache());
+  const DataBench sites({{"data.sampler", "\"by_site\""}, {"data.site_quota", "\"balanced\""}});
+  for (const DataBench* bench : {&patients, &sites})
+    EXPECT_EQ(trainer::steps_per_epoch(bench->data, bench->config), 3);
+  for (const int num_ranks : {1, 2, 3})
+    for (std::int64_t epoch = 0; epoch < 4; ++epoch) {
+      auto batches = global_batches(patients, num_ranks, epoch, &data::CacheEntry::patient_id);
+      EXPECT_EQ(batches.size(), 3U);
+      for (const auto& batch : batches)
+        EXPECT_EQ(std::set<std::string>(batch.begin(), batch.end()).size(), 6U);
+      batches = global_batches(sites, num_ranks, epoch, &data::CacheEntry::site);
+      EXPECT_EQ(batches.size(), 3U);
+      for (const auto& batch : batches)  // of the 18 samples 4 are from the north
+        EXPECT_EQ(std::count(batch.begin(), batch.end(), "north"), 3);
+    }
+  expect_error<ConfigError>(
+      [&] {
+        const DataBench few({{"data.sampler", "\"patient_distinct\""}, {"batch.global_pairs", "10"}},
+                            companions_cache());
+        static_cast<void>(trainer::steps_per_epoch(few.data, few.config));
+      },
+      ExitCode::kUsage, {"9 patients", "batch.global_pairs"});
+}
+
+TEST(StageData, RanksReadTheCopiesThatOneOfThemMade) {
+  const TinyCache cache;
+  const TemporaryFolder folder;
+  const Settings unstaged{{"run.name", "\"unstaged\""}};
+  const Settings staged{{"data.staging_dir", "\"" + (folder / "scratch").string() + "\""}};
+  const auto self = dist::make_self_group();
+  const RunRecord expected = run_once(tiny_run(folder.path(), unstaged, cache), *self);
+  on_thread_ranks(3, [&](dist::ProcessGroup& group) {
+    const trainer::RunConfig config = tiny_run(folder.path(), staged, cache);
+    const auto node = dist::make_node_group(group);
+    Logger log({.rank = group.rank(), .num_ranks = group.num_ranks()});
+    const std::filesystem::path copies = trainer::stage_on_nodes(config, group, *node, log);
+    EXPECT_EQ(copies.parent_path(), folder / "scratch");
+    EXPECT_TRUE(std::filesystem::exists(copies / "shard-00001.h5")) << "the others waited for them";
+  });
+  for (const char* shard : {"shard-00000.h5", "shard-00001.h5"}) std::filesystem::remove(cache.cache() / shard);
+  const RunRecord record = run_once(tiny_run(folder.path(), staged, cache), *self);
+  EXPECT_EQ(record.losses, expected.losses);
+  expect_same(record.weights, expected.weights);
+}
+
+TEST(StageData, AFolderThatCannotBeUsedIsNoReasonToStop) {
+  const TemporaryFolder folder;
+  write_text(folder / "scratch", "a file");
+  on_thread_ranks(2, [&](dist::ProcessGroup& group) {
+    const Settings changes{{"data.staging_dir", "\"" + (folder / "scratch").string() + "\""}};
+    const trainer::RunConfig config = tiny_run(folder.path(), changes);
+    const auto node = dist::make_node_group(group);
+    Logger log({.rank = group.rank(), .num_ranks = group.num_ranks(), .quiet = true, .file = folder / str("log", group.rank())});
+    const std::filesystem::path copies = trainer::stage_on_nodes(config, group, *node, log);
+    EXPECT_EQ(trainer::open_train_data(config, models::model_preset("merlin_tiny"), copies).train.size(), 18U);
+  });
+  EXPECT_NE(read_text(folder / "log0").find("2 of 2 shards are read from"), std::string::npos);
+  EXPECT_EQ(read_text(folder / "log1").find("warning"), std::string::npos) << "one rank tells";
 }
 
 TEST(OpenTrainData, KeepsToSplitsAndSites) {

@@ -65,7 +65,15 @@ TEST(TrainLoop, LeavesTheAgreedFiles) {
       EXPECT_TRUE(line.at(key).is_number()) << key;
     for (const char *key : {"data", "forward", "loss", "backward", "reduce_exposed", "optimizer"})
       EXPECT_GE(line.at("seconds").at(key).get<double>(), 0) << key;
+    for (const char *key : {"data", "forward", "backward", "optimizer"}) {
+      const Json &phase = line.at("ranks").at(key);
+      EXPECT_EQ(phase.at("median"), phase.at("max")) << key;  // of one rank
+      EXPECT_EQ(phase.at("rank"), 0);
+      EXPECT_GT(phase.at("max").get<double>(), 0) << key;
+      EXPECT_LE(phase.at("max").get<double>(), line.at("seconds").at(key).get<double>()) << key;
+    }
     EXPECT_EQ(line.at("bytes_reduced"), bytes);
+    EXPECT_GT(line.at("seconds").at("reduce").get<double>(), 0);
   }
   EXPECT_EQ(num_steps, 8);
   EXPECT_EQ(num_validations, 3);  // after steps 3, 6 and the last

@@ -54,6 +54,26 @@ class StepBench {
   trainer::TrainStep step_;
 };
 
+TEST(ReducerOptions, AreThoseOfTheConfiguration) {
+  const dist::GradientReducerOptions usual = trainer::reducer_options({});
+  EXPECT_EQ(usual.overlap, dist::Overlap::kAuto);
+  EXPECT_EQ(usual.wire_dtype, dist::WireDtype::kGradient);
+  EXPECT_EQ(usual.bucket_bytes, 16 << 20);
+  EXPECT_FALSE(usual.is_sharded);
+  trainer::DistributedOptions options;
+  options.overlap = "on";
+  options.wire_dtype = "bfloat16";
+  options.bucket_bytes = 4096;
+  options.shard_optimizer = true;
+  const dist::GradientReducerOptions other = trainer::reducer_options(options);
+  EXPECT_EQ(other.overlap, dist::Overlap::kOn);
+  EXPECT_EQ(other.wire_dtype, dist::WireDtype::kBfloat16);
+  EXPECT_EQ(other.bucket_bytes, 4096);
+  EXPECT_TRUE(other.is_sharded);
+  options.overlap = "off";
+  EXPECT_EQ(trainer::reducer_options(options).overlap, dist::Overlap::kOff);
+}
+
 TEST(TrainStep, FrozenWeightsAreFrozen) {
   for (const std::string bn : {"\"frozen\"", "\"local\"", "\"sync\""}) {
     StepBench bench({{"adapt.method", "\"peft\""},

@@ -14,8 +14,8 @@ namespace triphase::test {
 namespace {
 
 struct ValidationBench {
-  explicit ValidationBench(const Settings& changes = {})
-      : config(tiny_run("unused", changes)),
+  explicit ValidationBench(const Settings& changes = {}, const TinyCache& cache = tiny_cache())
+      : config(tiny_run("unused", changes, cache)),
         data(trainer::open_train_data(config, models::model_preset("merlin_tiny"))),
         trainable(trainer::build_trainable_model(config)),
         prompts(trainer::validation_prompts(config, *data.cache)) {}
@@ -61,6 +61,34 @@ TEST(Validate, LossIsTheMeanInfoNceOfFixedBatchesWithoutTheTail) {
     // float32 embeddings; the sum of some ten terms
     EXPECT_NEAR(bench.run(*bench.self).loss, sum / static_cast<double>(num_batches), 1e-5) << pairs;
   }
+}
+
+// All eight samples in one batch, so that their order does not matter.
+TEST(Validate, LossIsOfTheKindThatTheRunHas) {
+  ValidationBench bench({{"batch.global_pairs", "8"},
+                         {"loss.kind", "\"siglip\""},
+                         {"loss.bias_init", "-3"},
+                         {"loss.positives", "\"patient\""},
+                         {"loss.negatives", "\"site\""}},
+                        companions_cache());
+  const trainer::EmbeddingTable table = bench.table();
+  double sum = 0;
+  std::int64_t num_positives = 0;
+  for (std::int64_t i = 0; i < 8; ++i)
+    for (std::int64_t j = 0; j < 8; ++j) {
+      const auto entry = [&](std::int64_t row) {
+        return bench.data.cache
+            ->entries()[static_cast<std::size_t>(table.indices[static_cast<std::size_t>(row)])];
+      };
+      if (entry(i).site != entry(j).site) continue;
+      const bool is_positive = entry(i).patient_id == entry(j).patient_id;
+      if (is_positive) ++num_positives;
+      const double logit = 10 * (table.image[i] * table.text[j]).sum().item<double>() - 3;
+      sum += std::log1p(std::exp(is_positive ? -logit : logit));
+    }
+  EXPECT_GT(num_positives, 8);
+  EXPECT_LT(num_positives, 16);  // a patient has studies at both sites
+  EXPECT_NEAR(bench.run(*bench.self).loss, sum / 8, 1e-5);  // float32 embeddings
 }
 
 TEST(Validate, AucIsThatOfThePromptScoresWhereTheLabelIsKnown) {

@@ -103,6 +103,36 @@ void read_augment(ConfigReader& reader, data::AugmentOptions& augment) {
   read_range(reader, "data.augment.text_drop", augment.text_drop, 0, 1);
 }
 
+/// Not read where the loss has none, so that a resolved configuration does not hold it.
+void read_bias(ConfigReader& reader, LossOptions& options) {
+  if (has_logit_bias(options)) {
+    read_range(reader, "loss.bias_init", options.bias_init, -1000, 1000);
+    return;
+  }
+  if (reader.origin("loss.bias_init") != "default")
+    throw reader.error("loss.bias_init",
+                       str("is given, and loss.kind is '", options.kind,
+                           "', which has no bias. Take it out, or set loss.kind to 'siglip'."));
+}
+
+void read_sampler(ConfigReader& reader, data::SamplerOptions& sampler) {
+  std::string mode = "shuffle";
+  read_word(reader, "data.sampler", mode, {"shuffle", "patient_distinct", "by_site"});
+  using Mode = data::SamplerOptions::Mode;
+  sampler.mode = mode == "shuffle"   ? Mode::kShuffle
+                 : mode == "by_site" ? Mode::kBySite
+                                     : Mode::kPatientDistinct;
+  std::string quota = "proportional";
+  read_word(reader, "data.site_quota", quota, {"proportional", "balanced", "temperature"});
+  double temperature = 2;
+  read_range(reader, "data.site_temperature", temperature, 1, 1000);
+  sampler.site_power = quota == "proportional" ? 1 : quota == "balanced" ? 0 : 1 / temperature;
+  if (quota != "proportional" && sampler.mode != Mode::kBySite)
+    throw reader.error("data.site_quota", str("is '", quota, "', and data.sampler, '", mode,
+                                              "', gives sites no shares. Set that to 'by_site', or "
+                                              "take this out."));
+}
+
 }  // namespace
 
 void read_range(ConfigReader& reader, const std::string& path, double& value, double low,
@@ -157,7 +187,14 @@ void read_data_table(ConfigReader& reader, DataOptions& options) {
   read_word(reader, "data.report_sections", options.report_sections, {"full"},
             {{"alternate", "reports are cached as one text, without their sections"}});
   read_range(reader, "data.workers", options.workers, 1, 256);
+  read_range(reader, "data.read_ahead_bytes", options.read_ahead_bytes, 1, kMaxCount);
+  read_sampler(reader, options.sampler);
+  reader.read("data.staging_dir", options.staging_dir);
   read_augment(reader, options.augment);
+}
+
+void read_cache_table(ConfigReader& reader, CacheOptions& options) {
+  read_word(reader, "cache.compression", options.compression, {"none", "zstd"});
 }
 
 void read_model_table(ConfigReader& reader, ModelOptions& options) {
@@ -195,8 +232,8 @@ void read_adapt_table(ConfigReader& reader, models::AdaptOptions& options) {
 }
 
 void read_loss_table(ConfigReader& reader, LossOptions& options) {
-  read_word(reader, "loss.kind", options.kind, {"infonce"},
-            {{"siglip", "no model here has the bias that the pairwise sigmoid loss trains"}});
+  read_word(reader, "loss.kind", options.kind, {"infonce", "siglip"});
+  if (options.kind == "siglip") options.temperature_init = 0.1;  // Zhai et al. 2023: a scale of 10
   reader.read("loss.temperature_init", options.temperature_init);
   read_word(reader, "loss.temperature_init_as", options.temperature_init_as,
             {"temperature", "scale", "log_scale"});
@@ -207,12 +244,14 @@ void read_loss_table(ConfigReader& reader, LossOptions& options) {
   } catch (const ConfigError& error) {
     throw ConfigError(reader.origin("loss.temperature_init") + ": " + error.message());
   }
-  const std::string all_pairs = "every pair of the global batch is contrasted with every other";
-  read_word(reader, "loss.negatives", options.negatives, {"global"},
-            {{"local", all_pairs}, {"site", all_pairs}});
-  const std::string one_positive = "a pair's only positive is itself";
-  read_word(reader, "loss.positives", options.positives, {"pair"},
-            {{"patient", one_positive}, {"text", one_positive}});
+  read_bias(reader, options);
+  read_word(reader, "loss.negatives", options.negatives, {"global", "local", "site"});
+  read_word(reader, "loss.positives", options.positives, {"pair", "patient", "text"});
+  read_word(reader, "loss.transport", options.transport, {"gather", "ring"});
+  if (options.transport == "ring" && options.negatives == "local")
+    throw reader.error("loss.transport",
+                       "is 'ring', and loss.negatives is 'local': no text leaves its rank. Use "
+                       "'gather', or other negatives.");
   read_range(reader, "loss.phenotype_weight", options.phenotype_weight, 0, 1e6);
 }
 
@@ -261,26 +300,15 @@ void read_precision_table(ConfigReader& reader, PrecisionOptions& options) {
 void read_distributed_table(ConfigReader& reader, DistributedOptions& options) {
   read_word(reader, "distributed.backend", options.backend, {"auto", "self", "mpi"},
             {{"nccl", "it runs on host memory only"}});
-  std::string overlap = "auto";
-  const std::string no_overlap = "gradients are reduced after backward";
-  read_word(reader, "distributed.overlap", overlap, {"auto"},
-            {{"on", no_overlap}, {"off", no_overlap}});
+  read_word(reader, "distributed.overlap", options.overlap, {"auto", "on", "off"});
   read_range(reader, "distributed.bucket_bytes", options.bucket_bytes, 1024, std::int64_t{1} << 31);
   std::string reduction = "fast";
   read_word(reader, "distributed.reduction", reduction, {"fast"},
             {{"ordered",
               "sums are formed rank by rank, not over a tree that every number of ranks shares"}});
-  std::string wire_dtype = "gradient";
-  const std::string own_dtype = "gradients travel in the dtype that they have";
-  read_word(reader, "distributed.wire_dtype", wire_dtype, {"gradient"},
-            {{"float32", own_dtype}, {"bfloat16", own_dtype}, {"float16", own_dtype}});
-  bool shard_optimizer = false;
-  reader.read("distributed.shard_optimizer", shard_optimizer);
-  if (shard_optimizer)
-    throw reader.error(
-        "distributed.shard_optimizer",
-        "is true, which this build does not have: every rank keeps the whole optimizer state. "
-        "Set it to false.");
+  read_word(reader, "distributed.wire_dtype", options.wire_dtype,
+            {"gradient", "float32", "bfloat16"});
+  reader.read("distributed.shard_optimizer", options.shard_optimizer);
   read_positive(reader, "distributed.timeout_seconds", options.timeout_seconds, 30.0 * 24 * 3600);
 }
 

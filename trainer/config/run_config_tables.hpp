@@ -19,6 +19,7 @@ struct RefusedWord {
 /// concerns two tables is checked by load_run_config(). @throws ConfigError with file:line:column
 void read_run_table(ConfigReader& reader, RunOptions& options);
 void read_data_table(ConfigReader& reader, DataOptions& options);
+void read_cache_table(ConfigReader& reader, CacheOptions& options);
 void read_model_table(ConfigReader& reader, ModelOptions& options);
 void read_adapt_table(ConfigReader& reader, models::AdaptOptions& options);
 void read_loss_table(ConfigReader& reader, LossOptions& options);

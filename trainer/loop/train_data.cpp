@@ -2,6 +2,9 @@
 #include "trainer/loop/train_data.hpp"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <string>
 
 #include "data/epoch_plan.hpp"
 #include "data/tokenizer.hpp"
@@ -61,24 +64,67 @@ void check_findings(const data::Cache& cache, const RunConfig& config,
                  " outputs. Set loss.phenotype_weight to 0, or label fewer findings.");
 }
 
+/// A number for each sample, equal exactly where the member is: by order of appearance, no hash.
+template <class Member>
+std::vector<std::int64_t> numbered(const data::Cache& cache, Member data::CacheEntry::* member) {
+  std::map<Member, std::int64_t> numbers;
+  std::vector<std::int64_t> ids;
+  for (const data::CacheEntry& entry : cache.entries())
+    ids.push_back(numbers.try_emplace(entry.*member, std::ssize(numbers)).first->second);
+  return ids;
+}
+
 /// The last token of a sentence as reports have it (words and signs apart, joined by spaces).
 std::int64_t period_token(const data::Tokenizer& tokenizer) {
   const std::vector<std::int64_t> ids = tokenizer.encode("a .", 16);
   return ids[ids.size() - 2];  // before the end token
 }
 
+/// Patients or sites of the samples, numbered as they come; empty for a sampler that needs neither.
+std::vector<std::int64_t> sample_groups(const data::Cache& cache,
+                                        const std::vector<std::int64_t>& samples,
+                                        data::SamplerOptions::Mode mode) {
+  using Mode = data::SamplerOptions::Mode;
+  if (mode == Mode::kShuffle) return {};
+  std::map<std::string, std::int64_t> numbers;
+  std::vector<std::int64_t> groups;
+  for (const std::int64_t sample : samples) {
+    const data::CacheEntry& entry = cache.entries()[static_cast<std::size_t>(sample)];
+    const std::string& name = mode == Mode::kBySite ? entry.site : entry.patient_id;
+    groups.push_back(numbers.emplace(name, std::ssize(numbers)).first->second);
+  }
+  return groups;
+}
+
+data::EpochPlanOptions plan_options(const TrainData& data, const RunConfig& config,
+                                    const EpochPosition& position) {
+  return {.num_samples = static_cast<std::int64_t>(data.train.size()),
+          .global_pairs = config.batch.global_pairs,
+          .rank = position.rank,
+          .num_ranks = position.num_ranks,
+          .seed = static_cast<std::uint64_t>(config.run.seed),
+          .epoch = position.epoch,
+          .sampler = config.data.sampler,
+          .groups = data.groups};
+}
+
 }  // namespace
+
+std::int64_t steps_per_epoch(const TrainData& data, const RunConfig& config) {
+  return data::steps_per_epoch(plan_options(data, config, {}));
+}
 
 bool has_validation(const RunConfig& config) {
   return !config.data.validation_split.empty() &&
          (config.evaluate.every_epochs > 0 || config.evaluate.every_steps > 0);
 }
 
-TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions& model) {
+TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions& model,
+                          const std::filesystem::path& staging) {
   TRIPHASE_CHECK(ConfigError, !config.data.cache.empty(),
                  "data.cache is not given. Name the folder that triphase cache build wrote.");
   TrainData data;
-  data.cache = std::make_unique<data::Cache>(config.data.cache);
+  data.cache = std::make_unique<data::Cache>(config.data.cache, staging);
   std::unique_ptr<data::Tokenizer> tokenizer;
   if (!config.model.tokenizer.empty()) {
     tokenizer = std::make_unique<data::Tokenizer>(config.model.tokenizer);
@@ -88,7 +134,14 @@ TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions
   check_specification(*data.cache, config, tokenizer.get());
   check_reports(*data.cache, config, model);
   check_findings(*data.cache, config, model);
+  if (config.loss.positives == "patient")
+    data.positive_ids = numbered(*data.cache, &data::CacheEntry::patient_id);
+  if (config.loss.positives == "text")
+    data.positive_ids = numbered(*data.cache, &data::CacheEntry::tokens);
+  if (config.loss.negatives == "site")
+    data.negative_ids = numbered(*data.cache, &data::CacheEntry::site);
   data.train = data.cache->select(config.data.train_split, config.data.sites);
+  data.groups = sample_groups(*data.cache, data.train, config.data.sampler.mode);
   if (has_validation(config))
     data.validation = data.cache->select(config.data.validation_split, config.data.sites);
   return data;
@@ -97,25 +150,21 @@ TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions
 std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data, const RunConfig& config,
                                               const EpochPosition& position) {
   const std::int64_t pairs = pairs_per_rank(config, position.num_ranks);
-  const auto seed = static_cast<std::uint64_t>(config.run.seed);
-  const std::vector<std::int64_t> plan =
-      data::plan_epoch({.num_samples = static_cast<std::int64_t>(data.train.size()),
-                        .global_pairs = config.batch.global_pairs,
-                        .rank = position.rank,
-                        .num_ranks = position.num_ranks,
-                        .seed = seed,
-                        .epoch = position.epoch});
+  const std::vector<std::int64_t> plan = data::plan_epoch(plan_options(data, config, position));
   data::BatchLoaderOptions options;
   const std::int64_t num_done = position.step_in_epoch * pairs;
   for (std::size_t i = static_cast<std::size_t>(num_done); i < plan.size(); ++i)
     options.sample_indices.push_back(data.train[static_cast<std::size_t>(plan[i])]);
   options.batch_size = pairs;
   options.num_workers = static_cast<int>(config.data.workers);
+  options.read_ahead_bytes = config.data.read_ahead_bytes;
   options.augment = config.data.augment;
-  options.seed = seed;
+  options.seed = static_cast<std::uint64_t>(config.run.seed);
   options.epoch = position.epoch;
   options.pad_id = data.pad_id;
   options.period_token_id = data.period_token_id;
+  options.positive_ids = data.positive_ids;
+  options.negative_ids = data.negative_ids;
   return std::make_unique<data::BatchLoader>(*data.cache, std::move(options));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -17,14 +18,23 @@ struct TrainData {
   std::unique_ptr<data::Cache> cache;
   std::vector<std::int64_t> train;       ///< into Cache::entries()
   std::vector<std::int64_t> validation;  ///< empty: no validation
+  /// Of each of Cache::entries(): equal for those of one patient or one report (loss.positives), or
+  /// of one site (loss.negatives); the same on every rank. Empty where the loss needs none.
+  std::vector<std::int64_t> positive_ids;
+  std::vector<std::int64_t> negative_ids;
+  std::vector<std::int64_t> groups;  ///< of each training sample its patient or site, as the sampler wants
   std::int64_t pad_id = 1;
   std::int64_t period_token_id = -1;
 };
 
 /// Opens the cache and checks it against the run: preprocessing, tokenizer, length of reports,
-/// vocabulary, findings. Purely local. @throws ConfigError, DataError
+/// vocabulary, findings. @param staging see data::Cache. Purely local. @throws ConfigError, DataError
 [[nodiscard]] TrainData open_train_data(const RunConfig& config,
-                                        const models::TwoTowerOptions& model);
+                                        const models::TwoTowerOptions& model,
+                                        const std::filesystem::path& staging = {});
+
+/// Of the training split. @throws ConfigError when there is none. Purely local.
+[[nodiscard]] std::int64_t steps_per_epoch(const TrainData& data, const RunConfig& config);
 
 /// Where an epoch's loader starts and which part of it is this rank's.
 struct EpochPosition {

@@ -7,9 +7,11 @@
 #include "base/file.hpp"
 #include "base/hash.hpp"
 #include "data/epoch_plan.hpp"
+#include "dist/collective_place.hpp"
 #include "dist/node_group.hpp"
 #include "dist/runtime.hpp"
 #include "trainer/build_model.hpp"
+#include "trainer/loop/stage_data.hpp"
 #include "trainer/optim/schedule.hpp"
 #include "trainer/shared_weights.hpp"
 
@@ -55,6 +57,7 @@ void add(StepSeconds& sum, const StepSeconds& more) {
   sum.forward += more.forward;
   sum.loss += more.loss;
   sum.backward += more.backward;
+  sum.reduce += more.reduce;
   sum.reduce_exposed += more.reduce_exposed;
   sum.optimizer += more.optimizer;
 }
@@ -65,6 +68,7 @@ Json seconds_json(const StepSeconds& sum, std::int64_t steps) {
               {"forward", mean(sum.forward)},
               {"loss", mean(sum.loss)},
               {"backward", mean(sum.backward)},
+              {"reduce", mean(sum.reduce)},
               {"reduce_exposed", mean(sum.reduce_exposed)},
               {"optimizer", mean(sum.optimizer)}};
 }
@@ -78,13 +82,15 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
       group_(group),
       log_(log),
       folder_{config_.run_dir()} {
+  const dist::CollectivePlace place("train: start");
   dist::agree_equal(group_, config_.resolved_toml, "the configuration");
+  const auto node = dist::make_node_group(group_);
+  const std::filesystem::path staging = stage_on_nodes(config_, group_, *node, log_);
   dist::agree_on(group_, [&] {
     static_cast<void>(pairs_per_rank(config_, group_.num_ranks()));
-    data_ = open_train_data(config_, models::model_preset(config_.model.preset));
+    data_ = open_train_data(config_, models::model_preset(config_.model.preset), staging);
     prompts_ = has_validation(config_) ? validation_prompts(config_, *data_.cache) : prompts_;
-    steps_per_epoch_ = data::steps_per_epoch(static_cast<std::int64_t>(data_.train.size()),
-                                             config_.batch.global_pairs);
+    steps_per_epoch_ = steps_per_epoch(data_, config_);
     total_steps_ = total_steps(config_.schedule, steps_per_epoch_);
     TRIPHASE_CHECK(ConfigError,
                    config_.checkpoint.keep_best != "validation_auc" || !prompts_.empty(),
@@ -92,19 +98,21 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
                    "a label column. "
                    "Set it to 'validation_loss'.");
   });
-  const auto node = dist::make_node_group(group_);
   models::TwoTower base = build_base_model_on_nodes(config_, group_, *node);
   dist::agree_on(group_, [&] {
     model_ = make_trainable(config_, std::move(base));
-    optimizer_ =
-        std::make_unique<Optimizer>(models::trainable_parameters(model_.model), config_.optimizer);
+  });
+  const auto parameters = models::trainable_parameters(model_.model);
+  reducer_ = std::make_unique<dist::GradientReducer>(group_, parameters,
+                                                     reducer_options(config_.distributed));
+  dist::agree_on(group_, [&] {
+    optimizer_ = config_.distributed.shard_optimizer
+                     ? std::make_unique<Optimizer>(parameters, config_.optimizer, *reducer_)
+                     : std::make_unique<Optimizer>(parameters, config_.optimizer);
   });
   state_.data_hash = data_.cache->data_hash();
   start_or_resume();
   agree_on_start();
-  reducer_ = std::make_unique<dist::GradientReducer>(
-      group_, models::trainable_parameters(model_.model),
-      dist::GradientReducerOptions{.bucket_bytes = config_.distributed.bucket_bytes});
   train_step_ = std::make_unique<TrainStep>(model_.model, group_, *optimizer_, *reducer_, config_);
   write_run_facts();
 }
@@ -199,16 +207,20 @@ bool TrainLoop::run_epoch() {
   });
   const std::int64_t epoch = state_.epoch;
   while (state_.epoch == epoch && !is_finished()) {
+    const dist::CollectivePlace place("train: batch", state_.step + 1);
     if (agreed_stop()) return false;
     const auto start = std::chrono::steady_clock::now();
     std::optional<data::Batch> batch;
+    double own_data_seconds = 0;
     dist::agree_on(group_, [&] {
       batch = loader->next();
+      own_data_seconds = seconds_since(start);
       TRIPHASE_CHECK(InternalError, batch.has_value(), "epoch ", epoch, " ran out of batches");
     });
     const double data_seconds = seconds_since(start);
     StepReport report = run_step(*batch);
     report.seconds.data = data_seconds;
+    report.own_seconds.data = own_data_seconds;
     interval_.wall += seconds_since(start);
     after_step(report);
   }
@@ -250,6 +262,7 @@ void TrainLoop::after_step(const StepReport& report) {
   ++state_.step_in_epoch;
   state_.pairs_seen += config_.batch.global_pairs;
   add(interval_.seconds, report.seconds);
+  interval_.own_seconds += report.own_seconds;
   ++interval_.steps;
   if (options_.on_step) options_.on_step(state_.step, report);
   progress_->advance(1, str("loss ", report.loss));
@@ -269,6 +282,7 @@ void TrainLoop::after_step(const StepReport& report) {
 }
 
 void TrainLoop::log_step(const StepReport& report) {
+  const dist::CollectivePlace place("train: log");
   const double pairs = static_cast<double>(config_.batch.global_pairs * interval_.steps);
   Json record{
       {"step", state_.step},
@@ -283,7 +297,9 @@ void TrainLoop::log_step(const StepReport& report) {
       {"skipped_steps", state_.skipped_steps},
       {"pairs_per_second", pairs / interval_.wall},
       {"seconds", seconds_json(interval_.seconds, interval_.steps)},
-      {"bytes_reduced", report.bytes_reduced}};
+      {"bytes_reduced", report.bytes_reduced},
+      {"ranks", straggler_figures(group_, interval_.own_seconds, interval_.steps)}};
+  if (report.logit_bias) record["logit_bias"] = *report.logit_bias;
   interval_ = {};
   dist::agree_on(group_, [&] {
     if (metrics_) metrics_->append(record);
@@ -298,6 +314,7 @@ bool TrainLoop::is_validation_due(bool is_epoch_end) const {
 }
 
 void TrainLoop::validate_and_compare() {
+  const dist::CollectivePlace place("train: validation");
   const ValidationReport report = validate(model_.model, data_, prompts_, config_, group_);
   const bool by_auc = config_.checkpoint.keep_best == "validation_auc";
   const double value = by_auc ? report.mean_auc : report.loss;
@@ -319,14 +336,17 @@ void TrainLoop::validate_and_compare() {
 
 void TrainLoop::save() {
   if (saved_step_ == state_.step) return;
+  const dist::CollectivePlace place("train: checkpoint");
   const bool keeps_best = !config_.checkpoint.keep_best.empty();
   const bool is_best = keeps_best && state_.best_step == state_.step;
   const std::int64_t best = is_best ? state_.step : best_saved_;
+  models::NamedTensors moments;
+  if (group_.rank() == 0 || optimizer_->is_sharded()) moments = optimizer_->state();
   dist::agree_on(group_, [&] {
     if (group_.rank() != 0) return;
     metrics_->sync();
     const fs::path folder =
-        write_checkpoint(folder_.checkpoints(), model_.model, *optimizer_, state_, config_);
+        write_checkpoint(folder_.checkpoints(), model_.model, moments, state_, config_);
     if (is_best) mark_best_checkpoint(folder_.checkpoints(), folder.filename().string());
     std::vector<std::string> kept{
         folder.filename().string()};  // even beside a later one that was passed over

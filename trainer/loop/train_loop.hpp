@@ -77,8 +77,8 @@ class TrainLoop {
   TrainData data_;
   TrainableModel model_;
   std::vector<FindingPrompts> prompts_;
-  std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<dist::GradientReducer> reducer_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<TrainStep> train_step_;
   std::unique_ptr<MetricsLog> metrics_;  ///< rank 0's
   std::unique_ptr<Progress> progress_;
@@ -89,6 +89,7 @@ class TrainLoop {
   std::int64_t best_saved_ = -1;  ///< best_step of the last `best` mark written
   struct Interval {               ///< since the last logged step
     StepSeconds seconds;
+    OwnSeconds own_seconds;
     std::int64_t steps = 0;
     double wall = 0;
   } interval_;

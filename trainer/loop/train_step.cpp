@@ -2,18 +2,15 @@
 #include "trainer/loop/train_step.hpp"
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <mutex>
 
-#include "base/random.hpp"
-#include "dist/global_contrastive_loss.hpp"
+#include "dist/collective_place.hpp"
 #include "dist/runtime.hpp"
 #include "trainer/build_model.hpp"
-#include "trainer/compute_scope.hpp"
+#include "trainer/loop/contrast.hpp"
 #include "trainer/loop/phenotype_loss.hpp"
 
 namespace triphase::trainer {
@@ -22,6 +19,9 @@ namespace {
 /// Seconds since it was made or last asked.
 class Stopwatch {
  public:
+  [[nodiscard]] double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - last_).count();
+  }
   double lap() {
     const auto now = std::chrono::steady_clock::now();
     const double seconds = std::chrono::duration<double>(now - last_).count();
@@ -32,17 +32,6 @@ class Stopwatch {
  private:
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
-
-/// Dropout is the only thing in a step that draws numbers. Keyed by rank too: ranks must not drop
-/// alike. So with dropout the numbers of a run depend on the number of ranks, and without it they
-/// do not.
-void seed_dropout(std::int64_t seed, std::int64_t step, int rank) {
-  KeyedRandom key{static_cast<std::uint64_t>(seed), static_cast<std::uint64_t>(step),
-                  static_cast<std::uint64_t>(rank), /*what for: dropout*/ 0xd0};
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const std::lock_guard lock(generator.mutex());
-  generator.set_current_seed(key.bits());
-}
 
 /// BatchNorm's running means and variances and its counters; the towers have no other buffers.
 std::vector<at::Tensor> moving_statistics(models::TwoTower& model, const RunConfig& config) {
@@ -57,6 +46,16 @@ std::vector<at::Tensor> copies(const std::vector<at::Tensor>& tensors) {
 
 }  // namespace
 
+dist::GradientReducerOptions reducer_options(const DistributedOptions& options) {
+  return {.bucket_bytes = options.bucket_bytes,
+          .overlap = options.overlap == "on"    ? dist::Overlap::kOn
+                     : options.overlap == "off" ? dist::Overlap::kOff
+                                                : dist::Overlap::kAuto,
+          .wire_dtype = options.wire_dtype == "bfloat16" ? dist::WireDtype::kBfloat16
+                                                         : dist::WireDtype::kGradient,
+          .is_sharded = options.shard_optimizer};
+}
+
 TrainStep::TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimizer& optimizer,
                      dist::GradientReducer& reducer, const RunConfig& config)
     : model_(model),
@@ -64,26 +63,32 @@ TrainStep::TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimiz
       optimizer_(optimizer),
       reducer_(reducer),
       config_(config),
+      passes_(model, {.micro_pairs = config.batch.micro_pairs,
+                      .with_phenotypes = config.loss.phenotype_weight > 0,
+                      .precision = config.precision,
+                      .seed = config.run.seed}),
       statistics_(moving_statistics(model, config)) {
   set_execution(model, config.model.batch_norm, config.precision.recompute, &group);
 }
 
-at::Tensor TrainStep::forward_and_loss(const data::Batch& batch, StepReport& report) {
-  const bool with_phenotypes = config_.loss.phenotype_weight > 0;
+at::Tensor TrainStep::forward_and_loss(const data::Batch& batch, std::int64_t step,
+                                       StepReport& report) {
   Stopwatch watch;
   models::Embeddings embeddings;
+  const dist::CollectivePlace forward_place("train: forward");
   // One rank alone may fail in the towers; the loss is collective.
   dist::agree_on(group_, [&] {
-    const ComputeScope scope(config_.precision);
-    embeddings = model_->forward(model_input(batch.volumes, config_.precision), batch.tokens,
-                                 batch.mask, with_phenotypes);
+    embeddings = passes_.encode(batch, step);
+    report.own_seconds.forward = watch.seconds();
   });
   report.seconds.forward = watch.lap();
+  const dist::CollectivePlace loss_place("train: loss");
   at::Tensor total =
-      dist::global_contrastive_loss(embeddings.image, embeddings.text, model_->log_scale(), group_);
+      contrast(model_, embeddings.image, embeddings.text,
+               {.positive = batch.positive_ids, .negative = batch.negative_ids}, config_.loss, group_);
   report.contrastive_loss = total.item<double>();
   report.loss = report.contrastive_loss;
-  if (with_phenotypes) {
+  if (embeddings.phenotype_logits.defined()) {
     const at::Tensor logits = embeddings.phenotype_logits.to(embeddings.image.scalar_type());
     const PhenotypeLoss phenotypes = phenotype_loss(logits, batch.labels, group_);
     report.phenotype_loss = phenotypes.value;
@@ -113,17 +118,28 @@ void TrainStep::average_statistics() {
 
 StepReport TrainStep::run(const data::Batch& batch, double lr_factor, std::int64_t step) {
   StepReport report;
-  seed_dropout(config_.run.seed, step, group_.rank());
   report.temperature = std::exp(-model_->log_scale().item<double>());
+  if (has_logit_bias(config_.loss)) report.logit_bias = model_->logit_bias().item<double>();
   const std::vector<at::Tensor> statistics_before = copies(statistics_);
   reducer_.zero_gradients();
-  const at::Tensor loss = forward_and_loss(batch, report);
+  const at::Tensor loss = forward_and_loss(batch, step, report);
 
   Stopwatch watch;
-  dist::agree_on(group_, [&] { loss.backward(); });
+  {
+    const dist::CollectivePlace place("train: backward of the loss");
+    dist::agree_on(group_, [&] { loss.backward(); });
+  }
+  report.seconds.loss += watch.lap();
+  const dist::CollectivePlace backward_place("train: backward");
+  reducer_.passes([&] {
+    passes_.backward([&] { reducer_.arm(); });
+    report.own_seconds.backward = watch.seconds();
+  });
   report.seconds.backward = watch.lap();
+  const dist::CollectivePlace update_place("train: gradients and update");
   const dist::ReduceReport reduced = reducer_.reduce();
   report.bytes_reduced = reduced.bytes;
+  report.seconds.reduce = reduced.seconds;
   report.seconds.reduce_exposed = watch.lap();
 
   const at::NoGradGuard no_grad;
@@ -131,6 +147,7 @@ StepReport TrainStep::run(const data::Batch& batch, double lr_factor, std::int64
   report.is_skipped = true;
   if (std::isfinite(report.loss)) {  // the same bits on every rank, and so is the decision
     const UpdateReport update = optimizer_.update(lr_factor);
+    report.own_seconds.optimizer = watch.seconds();
     report.grad_norm = update.grad_norm;
     report.is_skipped = update.is_skipped;
   }

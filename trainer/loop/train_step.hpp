@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "data/batch_loader.hpp"
 #include "dist/gradient_reducer.hpp"
 #include "dist/process_group.hpp"
 #include "models/two_tower.hpp"
+#include "trainer/loop/stragglers.hpp"
+#include "trainer/loop/tower_passes.hpp"
 #include "trainer/optim/optimizer.hpp"
 #include "trainer/run_config.hpp"
 
@@ -16,10 +19,11 @@ namespace triphase::trainer {
 /// Seconds of one step by what they went into. `data` is the loop's to fill.
 struct StepSeconds {
   double data = 0;
-  double forward = 0;
-  double loss = 0;
-  double backward = 0;
-  double reduce_exposed = 0;
+  double forward = 0;   ///< the towers' first pass
+  double loss = 0;      ///< forward and backward
+  double backward = 0;  ///< the towers', with what is run again
+  double reduce = 0;          ///< gradients were on their way: in backward, the rest exposed
+  double reduce_exposed = 0;  ///< the step waited for them
   double optimizer = 0;
 };
 
@@ -29,14 +33,19 @@ struct StepReport {
   double contrastive_loss = 0;
   double phenotype_loss = 0;  ///< not weighted; 0 when off
   double temperature = 0;     ///< that the step's loss was computed with
+  std::optional<double> logit_bias;  ///< likewise; siglip alone
   double grad_norm = 0;       ///< before clipping; NaN when the loss was not finite
   bool is_skipped =
       false;  ///< a number was not finite: weights, moments and statistics are as before
   std::int64_t bytes_reduced = 0;
   StepSeconds seconds;
+  OwnSeconds own_seconds;
 };
 
-/// One update over the global batch: encode, contrast, backward, sum over ranks, clip, AdamW,
+/// The reducer that [distributed] asks for.
+[[nodiscard]] dist::GradientReducerOptions reducer_options(const DistributedOptions& options);
+
+/// One update over the global batch: encode (in micro batches), contrast, backward, sum over ranks, clip, AdamW,
 /// clamp. Holds references; everything must outlive it. The reducer must have been made over the
 /// optimizer's parameters.
 class TrainStep {
@@ -46,12 +55,12 @@ class TrainStep {
             dist::GradientReducer& reducer, const RunConfig& config);
 
   /// @param batch this rank's pairs, the same number on every rank
-  /// @param step number of the step, which keys dropout together with seed and rank
+  /// @param step number of the step, one of the keys of dropout
   /// Collective over group; a failure of one rank is thrown on all.
   [[nodiscard]] StepReport run(const data::Batch& batch, double lr_factor, std::int64_t step);
 
  private:
-  at::Tensor forward_and_loss(const data::Batch& batch, StepReport& report);
+  at::Tensor forward_and_loss(const data::Batch& batch, std::int64_t step, StepReport& report);
   void average_statistics();
 
   models::TwoTower& model_;
@@ -59,6 +68,7 @@ class TrainStep {
   Optimizer& optimizer_;
   dist::GradientReducer& reducer_;
   const RunConfig& config_;
+  TowerPasses passes_;
   std::vector<at::Tensor> statistics_;  ///< BatchNorm's buffers, which a skip puts back; empty when
                                         ///< frozen
 };

@@ -12,8 +12,8 @@ struct TrainableModel {
   models::AdapterPlan plan;
 };
 
-/// build_base_model(), adapted and frozen as config.adapt says, the log-scale at its first value,
-/// in config.precision and training mode. Its tensors are not replaced afterwards. Purely local.
+/// build_base_model(), adapted and frozen as config.adapt says, the log-scale (and siglip's bias) at its
+/// first value, in config.precision and training mode. Its tensors are not replaced afterwards. Purely local.
 /// @throws ConfigError, CheckpointError
 [[nodiscard]] TrainableModel build_trainable_model(const RunConfig& config);
 /// Likewise of a base model that is there already.

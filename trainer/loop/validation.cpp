@@ -8,8 +8,8 @@
 #include <limits>
 
 #include "base/random.hpp"
-#include "dist/global_contrastive_loss.hpp"
 #include "dist/runtime.hpp"
+#include "trainer/loop/contrast.hpp"
 #include "trainer/metrics.hpp"
 
 namespace triphase::trainer {
@@ -17,7 +17,16 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-double validation_loss(models::TwoTower& model, const EmbeddingTable& table,
+/// [N] the ids of a table's samples; undefined when nobody has one.
+at::Tensor ids_of(const EmbeddingTable& table, const std::vector<std::int64_t>& ids) {
+  if (ids.empty()) return {};
+  std::vector<std::int64_t> picked;
+  for (const std::int64_t index : table.indices)
+    picked.push_back(ids[static_cast<std::size_t>(index)]);
+  return at::tensor(picked, at::kLong);
+}
+
+double validation_loss(models::TwoTower& model, const EmbeddingTable& table, const TrainData& data,
                        const RunConfig& config) {
   const at::NoGradGuard no_grad;
   const std::int64_t num_samples = table.image.size(0);
@@ -26,7 +35,11 @@ double validation_loss(models::TwoTower& model, const EmbeddingTable& table,
       num_samples,
       KeyedRandom{static_cast<std::uint64_t>(config.run.seed), /*what for: validation*/ 0x7a1});
   const std::unique_ptr<dist::ProcessGroup> self = dist::make_self_group();
-  const at::Tensor log_scale = model->log_scale().detach().to(table.image.scalar_type());
+  const at::Tensor positive = ids_of(table, data.positive_ids);
+  const at::Tensor negative = ids_of(table, data.negative_ids);
+  const auto pick = [](const at::Tensor& all, const at::Tensor& rows) {
+    return all.defined() ? all.index_select(0, rows) : all;
+  };
   double sum = 0;
   std::int64_t num_batches = 0;
   for (std::int64_t first = 0; first + pairs <= num_samples; first += pairs, ++num_batches) {
@@ -34,8 +47,9 @@ double validation_loss(models::TwoTower& model, const EmbeddingTable& table,
         at::tensor(at::ArrayRef<std::int64_t>(order).slice(static_cast<std::size_t>(first),
                                                            static_cast<std::size_t>(pairs)),
                    at::kLong);
-    sum += dist::global_contrastive_loss(table.image.index_select(0, rows),
-                                         table.text.index_select(0, rows), log_scale, *self)
+    sum += contrast(model, pick(table.image, rows), pick(table.text, rows),
+                    {.positive = pick(positive, rows), .negative = pick(negative, rows)},
+                    config.loss, *self)
                .item<double>();
   }
   return sum / static_cast<double>(num_batches);
@@ -104,7 +118,7 @@ ValidationReport validate(models::TwoTower& model, const TrainData& data,
   ValidationReport report;
   for (const FindingPrompts& each : prompts) report.auc.emplace_back(each.name, kNan);
   dist::agree_on(group, [&] {
-    report.loss = validation_loss(model, table, config);
+    report.loss = validation_loss(model, table, data, config);
     for (std::size_t i = 0; i < prompts.size(); ++i)
       report.auc[i].second = finding_auc(model, table, prompts[i], *data.cache, config);
   });

@@ -15,7 +15,8 @@ namespace triphase::trainer {
 
 /// The validation split's scores; the same bits on every rank.
 struct ValidationReport {
-  double loss = 0;      ///< InfoNCE, mean over fixed batches of min(global_pairs, samples) pairs
+  double loss = 0;      ///< the run's, mean over fixed batches of min(global_pairs, samples) pairs;
+                        ///< "local" negatives are those of the whole batch here
   double mean_auc = 0;  ///< over the findings below; NaN when there is none
   std::vector<std::pair<std::string, double>>
       auc;  ///< prompt AUC by finding; NaN when a class is absent

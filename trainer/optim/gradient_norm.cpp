@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/optim/gradient_norm.hpp"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "base/error.hpp"
+#include "base/torch_threads.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -34,10 +33,9 @@ template <class T>
 double square_sum(const T* values, std::int64_t count) {
   const std::int64_t num_pieces = (count + kPiece - 1) / kPiece;
   std::vector<double> pieces(static_cast<std::size_t>(num_pieces));
-  at::parallel_for(0, num_pieces, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t piece = begin; piece < end; ++piece)
-      pieces[static_cast<std::size_t>(piece)] =
-          piece_square_sum(values + piece * kPiece, std::min(kPiece, count - piece * kPiece));
+  on_torch_threads(num_pieces, [&](std::int64_t piece) {
+    pieces[static_cast<std::size_t>(piece)] =
+        piece_square_sum(values + piece * kPiece, std::min(kPiece, count - piece * kPiece));
   });
   double sum = 0;
   for (const double piece : pieces) sum += piece;
@@ -46,7 +44,7 @@ double square_sum(const T* values, std::int64_t count) {
 
 }  // namespace
 
-double global_norm(const std::vector<at::Tensor>& tensors) {
+double global_square_sum(const std::vector<at::Tensor>& tensors) {
   double sum = 0;
   for (const at::Tensor& tensor : tensors) {
     TRIPHASE_CHECK(InternalError, tensor.is_non_overlapping_and_dense(),
@@ -59,7 +57,11 @@ double global_norm(const std::vector<at::Tensor>& tensors) {
                    tensor.scalar_type());
     sum += square_sum(tensor.const_data_ptr<float>(), tensor.numel());
   }
-  return std::sqrt(sum);
+  return sum;
+}
+
+double global_norm(const std::vector<at::Tensor>& tensors) {
+  return std::sqrt(global_square_sum(tensors));
 }
 
 }  // namespace triphase::trainer

@@ -13,4 +13,7 @@ namespace triphase::trainer {
 /// @param tensors float32 or float64, dense (any layout)
 [[nodiscard]] double global_norm(const std::vector<at::Tensor>& tensors);
 
+/// The sum of squares under that root.
+[[nodiscard]] double global_square_sum(const std::vector<at::Tensor>& tensors);
+
 }  // namespace triphase::trainer

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "dist/gradient_reducer.hpp"
 #include "models/weights.hpp"
 #include "trainer/run_config.hpp"
 
@@ -35,15 +36,27 @@ struct UpdateReport {
 /// update. Source: Loshchilov and Hutter, Decoupled Weight Decay, 2019, algorithm 2;
 /// torch.optim.AdamW for the order of operations; Hayou et al., LoRA+, 2024, for the ratio of the B
 /// factors' learning rate.
+///
+/// Sharded, a rank holds the moments of the reducer's own_slices() and updates those elements, and
+/// the new values are gathered. Equal to the unsharded update to rounding: ATen's kernel rounds the
+/// last elements of a tensor, and so of a slice, otherwise than those before, and the norm's squares
+/// are added rank by rank.
 class Optimizer {
  public:
   Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters, OptimizerOptions options);
+  /// Sharded. @param shards a sharded reducer of the same parameters, which must outlive it
+  Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters, OptimizerOptions options,
+            dist::GradientReducer& shards);
 
-  /// Clips and updates. Every parameter has a gradient. Purely local.
+  /// Clips and updates. Every parameter has a gradient. Purely local; sharded: collective over the
+  /// reducer's group.
   UpdateReport update(double lr_factor);
 
-  /// Moments as exp_avg.<name> and exp_avg_sq.<name>, and the count of updates as `step`.
+  /// Moments as exp_avg.<name> and exp_avg_sq.<name>, and the count of updates as `step`; the same
+  /// sharded or not. Purely local; sharded: collective over the reducer's group, and ranks other than
+  /// 0 get nothing.
   [[nodiscard]] models::NamedTensors state() const;
+  [[nodiscard]] bool is_sharded() const { return shards_ != nullptr; }
   /// @throws CheckpointError naming what is missing, extra or of another shape; nothing has changed
   /// then
   void load_state(const models::NamedTensors& tensors, const std::string& source);
@@ -52,12 +65,21 @@ class Optimizer {
   [[nodiscard]] std::int64_t num_updates() const { return num_updates_; }
 
  private:
+  Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters, OptimizerOptions options,
+            dist::GradientReducer* shards);
+  [[nodiscard]] const at::Tensor& parameter_of(const dist::ParameterSlice& piece) const;
+  [[nodiscard]] at::Tensor own_part(std::size_t piece, const at::Tensor& tensor) const;
   [[nodiscard]] std::vector<at::Tensor> checked_gradients() const;
+  [[nodiscard]] double norm_of(const std::vector<at::Tensor>& gradients) const;
+  [[nodiscard]] std::vector<at::Tensor> whole(const std::vector<at::Tensor>& moments) const;
 
   std::vector<std::pair<std::string, at::Tensor>> parameters_;
   OptimizerOptions options_;
   std::vector<OptimizerGroup> groups_;
-  std::vector<at::Tensor> exp_avg_;
+  dist::GradientReducer* shards_;  ///< null: not sharded
+  std::vector<dist::ParameterSlice> pieces_;  ///< what this rank updates; not sharded: everything
+  std::vector<std::vector<std::int64_t>> pieces_of_group_;
+  std::vector<at::Tensor> exp_avg_;  ///< of each piece
   std::vector<at::Tensor> exp_avg_sq_;
   std::int64_t num_updates_ = 0;
 };
