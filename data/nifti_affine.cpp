@@ -9,6 +9,9 @@
 namespace triphase::data {
 namespace {
 
+constexpr double kLeastSpacingMm = 1e-3;
+constexpr double kLargestSpacingMm = 1e3;
+
 /// From the unit quaternion (a, b, c, d), a >= 0, and the spacings.
 /// Source: nifti1.h, method 2; thresholds of nibabel 5 (fillpositive, quat2mat).
 Affine qform_affine(const NiftiHeader& header, const std::string& name) {
@@ -69,13 +72,14 @@ Affine rounded_to_header(Affine affine, int version) {
 // construction, and when neither does, MONAI changes pixdim alone. MONAI skips files that declare
 // five axes and more, and so do we. For four axes it also compares the fourth column, which holds
 // the translation, with the fourth pixdim; by that accident an unset qform can replace a good
-// sform, so we compare the three spatial axes. Source: monai/data/utils.py,
-// correct_nifti_header_if_necessary and rectify_header_sform_qform.
+// sform, so we compare the three spatial axes. An sform that is not finite gives way in MONAI as
+// well, to a qform that nobody may have set; that is damage, which we refuse. Source:
+// monai/data/utils.py, correct_nifti_header_if_necessary and rectify_header_sform_qform.
 Affine nifti_affine(const NiftiHeader& header, const std::string& name) {
   Affine affine{};
   if (header.sform_code != 0) {
     affine = header.sform;
-    if (!header.high_dimensional && !matches_pixdim(affine, header.pixdim)) {
+    if (!header.high_dimensional && is_finite(affine) && !matches_pixdim(affine, header.pixdim)) {
       const Affine qform = qform_affine(header, name);
       if (matches_pixdim(qform, header.pixdim)) affine = rounded_to_header(qform, header.version);
     }
@@ -84,6 +88,10 @@ Affine nifti_affine(const NiftiHeader& header, const std::string& name) {
   }
   TRIPHASE_CHECK(DataError, is_finite(affine), "volume '", name,
                  "' has an affine that is not finite. Repair its header.");
+  for (const double spacing_mm : column_norms(linear_part(affine)))
+    TRIPHASE_CHECK(DataError, spacing_mm >= kLeastSpacingMm && spacing_mm <= kLargestSpacingMm,
+                   "volume '", name, "' has voxels of ", spacing_mm,
+                   " mm along an axis, which no scanner makes. Repair its header.");
   return affine;
 }
 

@@ -434,6 +434,202 @@ def caches():
     }
 
 
+# --- NIfTI and gzip ----------------------------------------------------------------------------------------------
+
+NAN, INF = float("nan"), float("inf")
+
+
+def nifti(*fields, shape=(4, 3, 2), code=4, order="<", voxels=None, voxel_format="h"):
+    """A NIfTI-1 file of int16 voxels 0, 1, 2, ..., 1 mm, with an identity sform; `fields`: (offset, struct format, values...)."""
+    header = bytearray(352)
+
+    def put(offset, form, *values):
+        struct.pack_into(order + form, header, offset, *values)
+
+    put(0, "i", 348)
+    put(40, "4h", 3, *shape)
+    put(70, "2h", code, 8 * struct.calcsize(voxel_format))
+    put(76, "4f", 1, 1, 1, 1)
+    put(108, "3f", 352, 1, 0)
+    put(252, "2h", 0, 1)
+    for row in range(3):
+        put(280 + 20 * row, "f", 1)
+    header[344:348] = b"n+1\0"
+    for offset, form, *values in fields:
+        put(offset, form, *values)
+    count = shape[0] * shape[1] * shape[2]
+    return bytes(header) + struct.pack(order + f"{count}{voxel_format}", *(range(count) if voxels is None else voxels))
+
+
+def nifti2(*fields, shape=(4, 3, 2)):
+    """The same as NIfTI-2."""
+    header = bytearray(544)
+    struct.pack_into("<i8s2h", header, 0, 540, b"n+2\0\r\n\x1a\n", 4, 16)
+    struct.pack_into("<8q", header, 16, 3, *shape, 1, 1, 1, 1)
+    struct.pack_into("<8d", header, 104, *[1] * 8)
+    struct.pack_into("<q2d", header, 168, 544, 1, 0)
+    struct.pack_into("<2i", header, 344, 0, 1)
+    for row in range(3):
+        struct.pack_into("<d", header, 400 + 40 * row, 1)
+    for offset, form, *values in fields:
+        struct.pack_into("<" + form, header, offset, *values)
+    count = shape[0] * shape[1] * shape[2]
+    return bytes(header) + struct.pack(f"<{count}h", *range(count))
+
+
+def gz(content, level=9):
+    packer = zlib.compressobj(level, zlib.DEFLATED, 31)
+    return packer.compress(content) + packer.flush()
+
+
+def with_extension(size, *, code=b"\1\0\0\0"):
+    plain = nifti((108, "f", 384))
+    return plain[:348] + code + struct.pack("<i", size) + bytes(28) + plain[352:]
+
+
+def nifti_files():
+    fine = nifti()
+    floats = [1.0] * 24
+    golden = {f"ok-{name.split('.')[0]}": (GOLDEN / "nifti" / name).read_bytes()
+              for name in ("oblique.nii.gz", "sheared.nii.gz", "nifti2_big_endian.nii", "qform_flipped.nii.gz", "int8_slope.nii.gz")}
+    return golden | {
+        "ok-plain": fine,
+        "ok-compressed": gz(fine),
+        "ok-big-endian": nifti(order=">"),
+        "ok-version-2": nifti2(),
+        "ok-slope-zero": nifti((112, "2f", 0, 5)),
+        "ok-slope-nan": nifti((112, "2f", NAN, NAN)),
+        "ok-pixdim-negative": nifti((76, "4f", 1, -1, -1, -1)),
+        "ok-pixdim-zero": nifti((76, "4f", 1, 0, 0, 0)),
+        "ok-codes-unknown": nifti((252, "2h", -7, 99)),
+        "ok-text-in-descrip": nifti((148, "80s", b"\xff" * 80)),
+        "ok-extension": with_extension(32),
+        "ok-fourth-axis-of-1": nifti((40, "5h", 4, 4, 3, 2, 1)),
+        "ok-bytes-after": fine + bytes(99),
+        # sizes
+        "bad-axes-0": nifti((40, "h", 0)),
+        "bad-axes-8": nifti((40, "h", 8)),
+        "bad-axes-negative": nifti((40, "h", -3)),
+        "bad-axes-2": nifti((40, "h", 2)),
+        "bad-length-0": nifti((44, "h", 0)),
+        "bad-length-negative": nifti((42, "h", -4)),
+        "bad-length-least": nifti((46, "h", -32768)),
+        "bad-voxels-3e13": nifti((42, "3h", 32767, 32767, 32767)),
+        "bad-voxels-too-many": nifti((42, "3h", 256, 256, 2)),
+        "bad-voxels-more-than-file": nifti((42, "3h", 40, 40, 40)),
+        "bad-time-series": nifti((40, "5h", 4, 4, 3, 2, 5)),
+        "bad-time-of-0": nifti((40, "5h", 4, 4, 3, 2, 0)),
+        "bad-seven-axes": nifti((40, "8h", 7, 4, 3, 2, 1, 1, 1, 3)),
+        "bad-voxels-1e18": nifti2((16, "4q", 3, 10**6, 10**6, 10**6)),
+        "bad-voxels-overflow-to-0": nifti2((16, "4q", 3, 2**32, 2**32, 2)),
+        "bad-voxels-overflow-to-24": nifti2((16, "4q", 3, 2**61 + 3, 8, 1)),
+        "bad-length-63-bits": nifti2((16, "4q", 3, 2**63 - 1, 1, 1)),
+        "bad-length-2-negative": nifti2((16, "4q", 3, -4, -3, 2)),
+        "bad-axes-1e18": nifti2((16, "q", HUGE)),
+        # where the voxels are
+        "bad-offset-348": nifti((108, "f", 348)),
+        "bad-offset-0": nifti((108, "f", 0)),
+        "bad-offset-negative": nifti((108, "f", -352)),
+        "bad-offset-fraction": nifti((108, "f", 352.5)),
+        "bad-offset-nan": nifti((108, "f", NAN)),
+        "bad-offset-infinite": nifti((108, "f", INF)),
+        "bad-offset-1e9": nifti((108, "f", 1e9)),
+        "bad-offset-3e38": nifti((108, "f", 3e38)),
+        "bad-offset-64-bits": nifti2((168, "q", 2**63 - 1)),
+        "bad-offset-2-negative": nifti2((168, "q", -1)),
+        # what the voxels are
+        "bad-type-rgb": nifti(code=128),
+        "bad-type-rgba": nifti(code=2304, voxel_format="i"),
+        "bad-type-complex": nifti(code=32, voxel_format="q"),
+        "bad-type-float128": nifti(code=1536, voxel_format="q"),
+        "bad-type-binary": nifti(code=1),
+        "bad-type-0": nifti(code=0),
+        "bad-type-negative": nifti(code=-4),
+        "bad-bits": nifti((72, "h", 8)),
+        "bad-bits-0": nifti((72, "h", 0)),
+        "bad-voxel-nan": nifti(code=16, voxel_format="f", voxels=floats[:7] + [NAN] + floats[8:]),
+        "bad-voxel-infinite": nifti(code=64, voxel_format="d", voxels=[-INF] + floats[1:]),
+        "bad-voxel-overflows-float": nifti(code=64, voxel_format="d", voxels=[1e300] + floats[1:]),
+        "bad-slope-overflows": nifti((112, "2f", 3e38, 0), voxels=[2000] * 24),
+        "bad-intercept-nan": nifti((112, "2f", 1, NAN)),
+        "bad-intercept-infinite": nifti((112, "2f", 1, INF)),
+        # geometry
+        "bad-affine-nan": nifti((280, "f", NAN)),
+        "bad-affine-infinite": nifti((292, "f", INF)),
+        "bad-affine-zeros": nifti((280, "12f", *[0] * 12), (76, "4f", 1, 1, 1, 1), (254, "h", 1)),
+        "ok-sform-flat": nifti((280, "12f", 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0), (254, "h", 2)),
+        "ok-sform-3e38": nifti((280, "12f", *[3e38] * 12)),
+        "bad-spacing-1e30": nifti((280, "f", 1e30), (80, "f", 1e30)),
+        "bad-spacing-1e-30": nifti((280, "f", 1e-30), (80, "f", 1e-30)),
+        "bad-quaternion-long": nifti((252, "2h", 1, 0), (256, "3f", 2, 0, 0)),
+        "bad-quaternion-nan": nifti((252, "2h", 1, 0), (256, "3f", NAN, 0, 0)),
+        "bad-quaternion-offset-infinite": nifti((252, "2h", 1, 0), (268, "3f", INF, 0, 0)),
+        "bad-pixdim-nan": nifti((252, "2h", 0, 0), (80, "f", NAN)),
+        # not what it says
+        "bad-magic": nifti((344, "4s", b"n+9\0")),
+        "bad-magic-of-a-pair": nifti((344, "4s", b"ni1\0")),
+        "bad-header-size": nifti((0, "i", 349)),
+        "bad-header-sizes-mixed": nifti((0, "i", 540)),
+        "bad-text-mode": nifti2((8, "4s", b"\n\n\x1a\n")),
+        "bad-extension-99999": with_extension(99_999),
+        "bad-extension-negative": with_extension(-16),
+        "bad-extension-15": with_extension(15),
+        "bad-extension-least": with_extension(-2**31),
+        "bad-header-alone": fine[:352],
+        "bad-header-half": fine[:200],
+        "bad-text": b"id,patient_id\n" * 100,
+        "bad-zeros": bytes(1000),
+        "bad-nothing": b"",
+        # compressed
+        "bad-gzip-cut": gz(fine)[:-9],
+        "bad-gzip-no-sum": gz(fine)[:-4],
+        "bad-gzip-sum": gz(fine)[:-8] + bytes(4) + gz(fine)[-4:],
+        "bad-gzip-header-alone": gz(fine)[:10],
+        "bad-gzip-of-gzip": gz(gz(fine)),
+        "bad-gzip-of-nothing": gz(b""),
+        "bad-bomb": gz(nifti((42, "3h", 32, 32, 32))[:352] + bytes(80 << 20)),
+        "bad-bomb-that-lacks": gz(nifti((42, "3h", 40, 40, 40))),
+    }
+
+
+def wanted(count, file):
+    return struct.pack("<I", count) + file
+
+
+def gzip_files():
+    content = bytes(range(256)) * 40
+    packed = gz(content)
+    raw = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflated = raw.compress(content) + raw.flush()
+    named = b"\x1f\x8b\x08\x1e" + bytes(6) + b"\3\0abcname\0comment\0"
+    named += struct.pack("<H", zlib.crc32(named) & 0xFFFF) + packed[10:]
+    return {
+        "ok-whole": wanted(len(content), packed),
+        "ok-part": wanted(100, packed),
+        "ok-stored": wanted(len(content), gz(content, 0)),
+        "ok-two-members": wanted(len(content) + 300, packed + gz(content[:300])),
+        "ok-empty-members": wanted(len(content), gz(b"") + packed + gz(b"")),
+        "ok-padded": wanted(len(content), packed + bytes(100)),
+        "ok-all-fields": wanted(len(content), named),
+        "bad-one-more": wanted(len(content) + 1, packed),
+        "bad-mebibyte-of-little": wanted(1 << 20, gz(b"a")),
+        "bad-cut": wanted(len(content), packed[:-1]),
+        "bad-sum": wanted(len(content), packed[:-5] + bytes([packed[-5] ^ 1]) + packed[-4:]),
+        "bad-length": wanted(len(content), packed[:-1] + b"\7"),
+        "bad-method": wanted(100, packed[:2] + b"\7" + packed[3:]),
+        "bad-flags": wanted(100, packed[:3] + b"\xe0" + packed[4:]),
+        "bad-extra-beyond": wanted(100, packed[:3] + b"\4" + packed[4:10] + b"\xff\xff"),
+        "bad-name-open": wanted(100, packed[:3] + b"\x08" + packed[4:10] + b"name"),
+        "bad-raw": wanted(100, deflated),
+        "bad-zlib": wanted(100, zlib.compress(content)),
+        "bad-block-type": wanted(100, packed[:10] + b"\7" + packed[11:]),
+        "bad-stored-lengths": wanted(100, packed[:10] + b"\1\4\0\4\0abcd"),
+        "bad-distance-beyond": wanted(100, packed[:10] + bytes([0x4B, 0x04, 0x83, 0x02, 0x00]) + packed[-8:]),
+        "bad-bomb": wanted(1000, gz(bytes(70 << 20))),
+        "bad-nothing": b"",
+    }
+
+
 def with_damage(files, valid):
     """Adds cuts of one valid file and copies of it with one byte changed."""
     content = files[valid]
@@ -454,6 +650,8 @@ def main():
         "adapter_config": with_damage(adapter_configs(), "ok-patterns.json"),
         "tokenizer": with_damage(tokenizers(), "ok-small"),
         "cache": with_damage(caches(), "ok-two-volumes"),
+        "nifti": with_damage(nifti_files(), "ok-plain"),
+        "gzip": with_damage(gzip_files(), "ok-whole"),
     }
     total = 0
     for target, files in corpora.items():
