@@ -2,6 +2,7 @@
 // A program in which one rank goes wrong in the way named on the command line; started by
 // faults_test.cpp and hang_matrix_test.cpp.
 //   fault_program HOW [OPERATION CULPRIT]
+//   fault_program places      all goes well: each rank tells where it is
 #include "dist/collective_place.hpp"
 #include "dist/runtime.hpp"
 #include "dist/supervisor.hpp"
@@ -91,7 +92,10 @@ void go_wrong_in(const std::string& operation, const std::string& how, int culpr
 int run(const std::vector<std::string>& words, const dist::SharedRecord& record) {
   dist::Runtime runtime({.timeout_seconds = 1, .record = record});
   try {
-    if (words.size() == 3)
+    if (words[0] == "places")
+      std::printf("rank %d of %d is on %s, %d of %d there\n", runtime.rank(), runtime.num_ranks(),
+                  runtime.host().c_str(), runtime.local_rank(), runtime.local_num_ranks());
+    else if (words.size() == 3)
       go_wrong_in(words[1], words[0], std::stoi(words[2]), runtime);
     else
       go_wrong_around_sums(words[0], runtime);

@@ -44,7 +44,10 @@ for ((i = 1; i <= num_hosts; ++i)); do
   "${inside[@]}" ip address add "10.77.0.$i/24" dev net0
   "${inside[@]}" ip link set net0 up
   if [[ -n "${TRIPHASE_NODES_RATE:-}" ]]; then
-    "${inside[@]}" tc qdisc add dev net0 root tbf rate "$TRIPHASE_NODES_RATE" burst 64kb latency 400ms
+    if ! "${inside[@]}" tc qdisc add dev net0 root tbf rate "$TRIPHASE_NODES_RATE" burst 64kb latency 400ms; then
+      echo "on_nodes.sh: cables of a set bandwidth need tc (iproute2) and a kernel with sch_tbf" >&2
+      exit 77
+    fi
   fi
   echo "$holder" > "$TRIPHASE_NODES_FOLDER/10.77.0.$i"
   hosts+="${hosts:+,}10.77.0.$i:1"
