@@ -5,6 +5,7 @@
 #include "dist/host_group.hpp"
 #include "dist/runtime.hpp"
 #include "dist/spare_cores.hpp"
+#include "dist/tree_sum.hpp"
 
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/function_hook.h>
@@ -32,16 +33,21 @@ bool wants_thread(ProcessGroup& group, Overlap overlap) {
   return true;
 }
 
+std::vector<at::Tensor> flats_of(const std::vector<GradientBucket>& buckets) {
+  std::vector<at::Tensor> flats;
+  for (const GradientBucket& bucket : buckets) flats.push_back(bucket.flat);
+  return flats;
+}
+
 std::unique_ptr<ReduceQueue> make_queue(ProcessGroup& group,
                                         const std::vector<GradientBucket>& buckets,
                                         const GradientReducerOptions& options) {
-  std::vector<at::Tensor> flats;
-  for (const GradientBucket& bucket : buckets) flats.push_back(bucket.flat);
   const ReduceQueueOptions how{.is_wire_bfloat16 = options.wire_dtype == WireDtype::kBfloat16,
-                               .is_scattered = options.is_sharded};
-  if (!wants_thread(group, options.overlap))
-    return std::make_unique<ReduceQueue>(group, std::move(flats), how);
-  return std::make_unique<ReduceQueue>(group.split(0, group.rank()), std::move(flats), how);
+                               .is_scattered = options.is_sharded,
+                               .is_ordered = options.is_ordered};
+  if (options.is_ordered || !wants_thread(group, options.overlap))
+    return std::make_unique<ReduceQueue>(group, flats_of(buckets), how);
+  return std::make_unique<ReduceQueue>(group.split(0, group.rank()), flats_of(buckets), how);
 }
 
 }  // namespace
@@ -50,6 +56,7 @@ struct GradientReducer::State {
   ProcessGroup& group;
   bool is_sharded = false;
   std::vector<GradientBucket> buckets = {};
+  TreeSum leaves = {};
   std::uint64_t layout_hash = 0;
   std::unique_ptr<ReduceQueue> queue = {};
   std::vector<ReadyHook*> hooks = {};  ///< one for each slot, in order; the parameters own them
@@ -128,6 +135,11 @@ GradientReducer::GradientReducer(ProcessGroup& group,
                                  std::vector<std::pair<std::string, at::Tensor>> parameters,
                                  GradientReducerOptions options)
     : state_(std::make_unique<State>(State{group, options.is_sharded})) {
+  TRIPHASE_CHECK(InternalError,
+                 !options.is_ordered ||
+                     (options.overlap != Overlap::kOn && !options.is_sharded &&
+                      options.wire_dtype == WireDtype::kGradient),
+                 "ordered sums exclude overlap, sharding and a narrower wire");
   agree_on(group, [&] {
     state_->buckets = lay_out_gradients(parameters, options.bucket_bytes, state_->num_parts());
   });
@@ -159,6 +171,11 @@ GradientReducer::~GradientReducer() {
 
 void GradientReducer::zero_gradients() {
   for (GradientBucket& bucket : state_->buckets) bucket.flat.zero_();
+}
+
+void GradientReducer::end_leaf() {
+  state_->leaves.add(flats_of(state_->buckets));
+  zero_gradients();
 }
 
 void GradientReducer::last_pass(const std::function<void()>& backward) {
@@ -193,6 +210,10 @@ ReduceReport GradientReducer::reduce() {
   for (const GradientBucket& bucket : state_->buckets)
     for (const GradientSlot& slot : bucket.slots) check_own_gradient(slot);
   const double start = now_seconds();
+  if (state_->leaves.num_leaves() > 0) {
+    const std::vector<at::Tensor> sums = state_->leaves.take();
+    for (std::size_t i = 0; i < sums.size(); ++i) state_->buckets[i].flat.copy_(sums[i]);
+  }
   if (!state_->has_begun) state_->begin();
   state_->send_all();
   state_->has_begun = false;

@@ -31,6 +31,9 @@ struct GradientReducerOptions {
   WireDtype wire_dtype = WireDtype::kGradient;
   /// Every rank gets the sums of its own part of each bucket only: see own_slices().
   bool is_sharded = false;
+  /// Sums are formed over one complete binary tree, so that 1, 2, 4 ... ranks get the same bits from
+  /// the same leaves: see end_leaf(). Not with overlap, sharding or a narrower wire.
+  bool is_ordered = false;
 };
 
 struct ReduceReport {
@@ -57,7 +60,8 @@ class GradientReducer {
  public:
   /// Collective over group. The group must outlive the reducer.
   /// @throws AgreedError of kind CommError when ranks hold different parameters; of kind
-  /// ConfigError for Overlap::kOn where MPI does not allow threads
+  /// ConfigError for Overlap::kOn where MPI does not allow threads; InternalError for options that
+  /// exclude each other
   GradientReducer(ProcessGroup& group, std::vector<std::pair<std::string, at::Tensor>> parameters,
                   GradientReducerOptions options = {});
   ~GradientReducer();
@@ -73,12 +77,16 @@ class GradientReducer {
   void passes(const std::function<void()>& backward);
   /// Within passes(): what follows is the last pass. Purely local.
   void arm();
+  /// When ordered: what was accumulated since the last call is a leaf of the tree; gradients are zero
+  /// then. Called for every leaf, in their order or in the reverse. Purely local.
+  void end_leaf();
   /// passes() of a single pass.
   void last_pass(const std::function<void()>& backward);
   /// Sends the buckets that have not left (without passes(): all) and waits for all. The sums are
   /// in the gradients then; when sharded, in those of own_slices() alone, and the others hold
   /// nothing of use. Collective over group.
-  /// @throws InternalError when someone replaced a .grad by a tensor of their own
+  /// @throws InternalError when someone replaced a .grad by a tensor of their own; when ordered, unless
+  ///         leaves of a rank and ranks are powers of two
   ReduceReport reduce();
 
   /// The elements that this rank's optimizer is to update: all, or when sharded its part of each

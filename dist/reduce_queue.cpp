@@ -2,6 +2,7 @@
 #include "dist/reduce_queue.hpp"
 
 #include "dist/collective_place.hpp"
+#include "dist/tree_sum.hpp"
 #include "dist/wire_dtype.hpp"
 
 #include <chrono>
@@ -58,6 +59,13 @@ WorkPtr sum_scattered(ProcessGroup& group, const at::Tensor& sent, const at::Ten
 /// Sums `flat` in place. See Note [Thread of reductions].
 void sum_over_ranks(ProcessGroup& group, const at::Tensor& flat, const ReduceQueueOptions& options,
                     BucketRecord& record) {
+  if (options.is_ordered) {
+    const TreeSumCost cost = sum_over_rank_tree(group, flat);
+    record.bytes = cost.bytes;
+    record.sent_seconds = cost.start_seconds;
+    record.done_seconds = cost.end_seconds;
+    return;
+  }
   // One rank sends nothing, so nothing is rounded.
   const bool is_narrowed = options.is_wire_bfloat16 && group.num_ranks() > 1 &&
                            flat.scalar_type() != at::kBFloat16;

@@ -22,6 +22,7 @@ struct BucketRecord {
 struct ReduceQueueOptions {
   bool is_wire_bfloat16 = false;  ///< wider numbers are rounded to bfloat16 for the way
   bool is_scattered = false;      ///< sums reach the part of their rank alone
+  bool is_ordered = false;        ///< over the ranks' tree; see sum_over_rank_tree(). Excludes the others
 };
 
 /// Sums flat buffers over a group, one after the other in the order in which they are sent: at once,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include "trainer/config/run_config_tables.hpp"
@@ -34,8 +35,30 @@ void read_shape(ConfigReader& reader, const std::string& path, data::Shape3& sha
   std::copy(given.begin(), given.end(), shape.begin());
 }
 
+/// Words of `key` that make the bits depend on the number of ranks.
+void check_ordered(const ConfigReader& reader, const RunConfig& config) {
+  if (config.distributed.reduction != "ordered") return;
+  const auto refuse = [&](const std::string& key, const std::string& why) {
+    throw reader.error("distributed.reduction", "is 'ordered', and " + key + " " + why);
+  };
+  if (config.batch.micro_pairs == 0)
+    refuse("batch.micro_pairs", "is 0, so that a micro batch would be a rank's share. Set it.");
+  if (config.model.batch_norm != "frozen")
+    refuse("model.batch_norm", "is '" + config.model.batch_norm +
+                                   "', whose statistics depend on the number of ranks. Use 'frozen'.");
+  if (config.loss.negatives == "local")
+    refuse("loss.negatives", "is 'local', which means other pairs at each number of ranks.");
+  if (config.distributed.overlap == "on")
+    refuse("distributed.overlap", "is 'on'; these sums begin after backward. Use 'auto'.");
+  if (config.distributed.shard_optimizer)
+    refuse("distributed.shard_optimizer", "is on, whose norm is summed rank by rank.");
+  if (config.distributed.wire_dtype == "bfloat16")
+    refuse("distributed.wire_dtype", "is 'bfloat16', which rounds at each number of ranks otherwise.");
+}
+
 /// What concerns more than one table.
 void check_together(const ConfigReader& reader, const RunConfig& config) {
+  check_ordered(reader, config);
   if (config.batch.micro_pairs > config.batch.global_pairs)
     throw reader.error("batch.micro_pairs",
                        str("is ", config.batch.micro_pairs, ", more than batch.global_pairs (",
@@ -90,6 +113,22 @@ void check_together(const ConfigReader& reader, const RunConfig& config) {
     throw reader.error("adapt.method", "is 'peft', but both ranks are 0 and nothing else trains.");
 }
 
+/// Of "ordered": see dist/tree_sum.hpp.
+void check_tree(const RunConfig& config, int num_ranks) {
+  const std::int64_t micro_pairs = config.batch.micro_pairs;
+  const std::int64_t micro_batches = config.batch.global_pairs / micro_pairs;
+  TRIPHASE_CHECK(ConfigError,
+                 config.batch.global_pairs % micro_pairs == 0 &&
+                     std::has_single_bit(static_cast<std::uint64_t>(micro_batches)) &&
+                     std::has_single_bit(static_cast<unsigned>(num_ranks)) &&
+                     num_ranks <= micro_batches,
+                 "distributed.reduction is 'ordered', which sums over a complete binary tree: "
+                 "batch.global_pairs (",
+                 config.batch.global_pairs, ") must be batch.micro_pairs (", micro_pairs,
+                 ") times a power of two, and the number of ranks (", num_ranks,
+                 ") a power of two, at most as many as micro batches.");
+}
+
 }  // namespace
 
 RunConfig load_run_config(const ConfigSources& sources) {
@@ -131,6 +170,7 @@ std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks) {
                  pairs, " pairs go through the towers in micro batches of ", config.batch.micro_pairs,
                  " (batch.micro_pairs), so that the whole is never there. Set model.batch_norm to "
                  "'frozen' or 'local', or batch.micro_pairs to 0.");
+  if (config.distributed.reduction == "ordered") check_tree(config, num_ranks);
   return pairs;
 }
 

@@ -109,6 +109,9 @@ struct DistributedOptions {
   /// hardware thread to spare), "on", "off". The numbers are the same.
   std::string overlap = "auto";
   std::int64_t bucket_bytes = std::int64_t{16} << 20;
+  /// "fast", or "ordered": gradients are summed over one tree of micro batches, with the same bits on
+  /// 1, 2, 4 ... ranks of as many threads.
+  std::string reduction = "fast";
   /// What gradients travel as: "gradient" (as they are), "float32" (the same, in words), "bfloat16".
   std::string wire_dtype = "gradient";
   /// Each rank keeps the moments of its part of the parameters only, and updates that.
@@ -161,8 +164,9 @@ struct RunConfig {
 /// @throws ConfigError with file:line:column
 [[nodiscard]] RunConfig load_run_config(const ConfigSources& sources);
 
-/// Pairs of one rank. @throws ConfigError when global_pairs is not a multiple of num_ranks, or when
-/// micro_pairs asks for several micro batches and batch_norm is 'sync'
+/// Pairs of one rank. @throws ConfigError when global_pairs is not a multiple of num_ranks, when
+/// micro_pairs asks for several micro batches and batch_norm is 'sync', or when reduction is 'ordered'
+/// and ranks or micro batches do not make a tree
 [[nodiscard]] std::int64_t pairs_per_rank(const RunConfig& config, int num_ranks);
 
 /// @throws ConfigError when distributed.backend is 'self' and there are several ranks

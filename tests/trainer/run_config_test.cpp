@@ -111,7 +111,7 @@ std::vector<KeyCase> key_cases() {
       {"distributed.backend", {"\"auto\"", "\"self\"", "\"mpi\""}, {"\"nccl\"", "\"gloo\""}},
       {"distributed.overlap", {"\"auto\"", "\"on\"", "\"off\""}, {"\"yes\"", "true"}},
       {"distributed.bucket_bytes", {"1024"}, {"0"}},
-      {"distributed.reduction", {"\"fast\""}, {"\"ordered\""}},
+      {"distributed.reduction", {"\"fast\""}, {"\"ordered\"", "\"tree\""}},
       {"distributed.wire_dtype",
        {"\"gradient\"", "\"float32\"", "\"bfloat16\""},
        {"\"float16\"", "\"int8\""}},
@@ -184,7 +184,6 @@ TEST(RunConfig, ResolvedFileGivesTheSameRun) {
 
 TEST(RunConfig, WhatTheDesignHasAndThisBuildHasNotIsRefusedByName) {
   const std::vector<std::pair<std::string, std::string>> refused{
-      {"distributed.reduction=ordered", "ordered"},
       {"distributed.backend=nccl", "nccl"},
       {"data.report_sections=alternate", "alternate"}};
   for (const auto& [set, word] : refused)
@@ -216,6 +215,38 @@ TEST(RunConfig, CombinationsThatCannotWorkAreRefused) {
   EXPECT_NO_THROW(
       from_sets({"adapt.execution=merged", "adapt.text.dropout=0.1", "adapt.text.rank=0"}));
   EXPECT_NO_THROW(from_sets({"checkpoint.keep_best=validation_auc", "evaluate.prompts=p.toml"}));
+}
+
+TEST(RunConfig, OrderedSumsNeedATreeAndNothingThatDependsOnTheRanks) {
+  const std::vector<std::string> ordered{"distributed.reduction=ordered", "batch.micro_pairs=2",
+                                         "batch.global_pairs=16"};
+  const auto with = [&](const std::string& set) {
+    std::vector<std::string> sets = ordered;
+    sets.push_back(set);
+    return from_sets(sets);
+  };
+  EXPECT_EQ(from_sets(ordered).distributed.reduction, "ordered");
+  for (const auto& [set, word] : std::vector<std::pair<std::string, std::string>>{
+           {"batch.micro_pairs=0", "batch.micro_pairs is 0"},
+           {"model.batch_norm=local", "Use 'frozen'"},
+           {"model.batch_norm=sync", "Use 'frozen'"},
+           {"loss.negatives=local", "other pairs"},
+           {"distributed.overlap=on", "after backward"},
+           {"distributed.shard_optimizer=true", "rank by rank"},
+           {"distributed.wire_dtype=bfloat16", "rounds"}})
+    test::expect_error<ConfigError>([&] { static_cast<void>(with(set)); }, ExitCode::kUsage,
+                                    {"distributed.reduction", "'ordered'", word});
+  const auto expect_no_tree = [&](const std::string& set, int num_ranks) {
+    test::expect_error<ConfigError>(
+        [&] { static_cast<void>(pairs_per_rank(with(set), num_ranks)); }, ExitCode::kUsage,
+        {"complete binary tree"});
+  };
+  for (const int num_ranks : {1, 2, 4, 8})
+    EXPECT_EQ(pairs_per_rank(from_sets(ordered), num_ranks), 16 / num_ranks);
+  expect_no_tree("batch.micro_pairs=2", 16);   // more ranks than micro batches
+  expect_no_tree("batch.micro_pairs=3", 1);    // does not divide
+  expect_no_tree("batch.global_pairs=12", 1);  // six micro batches
+  expect_no_tree("batch.global_pairs=12", 3);
 }
 
 TEST(RunConfig, ShareOfASiteFollowsItsQuota) {

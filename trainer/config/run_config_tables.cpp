@@ -302,10 +302,7 @@ void read_distributed_table(ConfigReader& reader, DistributedOptions& options) {
             {{"nccl", "it runs on host memory only"}});
   read_word(reader, "distributed.overlap", options.overlap, {"auto", "on", "off"});
   read_range(reader, "distributed.bucket_bytes", options.bucket_bytes, 1024, std::int64_t{1} << 31);
-  std::string reduction = "fast";
-  read_word(reader, "distributed.reduction", reduction, {"fast"},
-            {{"ordered",
-              "sums are formed rank by rank, not over a tree that every number of ranks shares"}});
+  read_word(reader, "distributed.reduction", options.reduction, {"fast", "ordered"});
   read_word(reader, "distributed.wire_dtype", options.wire_dtype,
             {"gradient", "float32", "bfloat16"});
   reader.read("distributed.shard_optimizer", options.shard_optimizer);

@@ -127,13 +127,15 @@ void TowerPasses::backward_of(const models::Embeddings& outputs, std::int64_t mi
   if (!roots.empty()) torch::autograd::backward(roots, gradients);
 }
 
-void TowerPasses::backward(const std::function<void()>& before_last) {
+void TowerPasses::backward(const std::function<void()>& before_last,
+                           const std::function<void()>& after_each) {
   for (std::int64_t micro_batch = num_micro_batches_ - 1; micro_batch >= 0; --micro_batch) {
     const bool is_kept = micro_batch == num_micro_batches_ - 1;
     const models::Embeddings outputs =
         is_kept ? std::exchange(kept_, {}) : forward(micro_batch, /*is_replay=*/true);
     if (micro_batch == 0 && before_last) before_last();
     backward_of(outputs, micro_batch);
+    if (after_each) after_each();
   }
   leaves_ = {};
   batch_ = {};

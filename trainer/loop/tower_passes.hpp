@@ -32,9 +32,10 @@ class TowerPasses {
   /// Second pass: carries the leaves' gradients on to the parameters, to which each micro batch
   /// adds its part.
   /// @param before_last called when the backward of one micro batch alone remains, which then
-  /// completes
-  ///                    every gradient
-  void backward(const std::function<void()>& before_last = {});
+  ///                    completes every gradient
+  /// @param after_each called after each micro batch's backward, from the last to the first
+  void backward(const std::function<void()>& before_last = {},
+                const std::function<void()>& after_each = {});
 
  private:
   [[nodiscard]] models::Embeddings forward(std::int64_t micro_batch, bool is_replay);

@@ -10,8 +10,15 @@
 #include "dist/collective_place.hpp"
 #include "dist/runtime.hpp"
 #include "trainer/build_model.hpp"
-#include "trainer/loop/contrast.hpp"
+#include "trainer/loop/joined_rows.hpp"
 #include "trainer/loop/phenotype_loss.hpp"
+
+// Note [Ordered steps]
+// Under distributed.reduction = "ordered" a step gives the same bits on 1, 2, 4 ... ranks. A micro
+// batch is computed alike wherever it is; the loss is formed over the joined rows on every rank, so
+// that its sums have one order; gradients are summed over one tree (see Note [Ordered sums]). The
+// log-scale's and the bias's gradients are whole on every rank: rank 0's counts, and a sum with
+// zeros changes no bit.
 
 namespace triphase::trainer {
 namespace {
@@ -53,7 +60,8 @@ dist::GradientReducerOptions reducer_options(const DistributedOptions& options) 
                                                 : dist::Overlap::kAuto,
           .wire_dtype = options.wire_dtype == "bfloat16" ? dist::WireDtype::kBfloat16
                                                          : dist::WireDtype::kGradient,
-          .is_sharded = options.shard_optimizer};
+          .is_sharded = options.shard_optimizer,
+          .is_ordered = options.reduction == "ordered"};
 }
 
 TrainStep::TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimizer& optimizer,
@@ -67,12 +75,12 @@ TrainStep::TrainStep(models::TwoTower& model, dist::ProcessGroup& group, Optimiz
                       .with_phenotypes = config.loss.phenotype_weight > 0,
                       .precision = config.precision,
                       .seed = config.run.seed}),
+      alone_(config.distributed.reduction == "ordered" ? dist::make_self_group() : nullptr),
       statistics_(moving_statistics(model, config)) {
   set_execution(model, config.model.batch_norm, config.precision.recompute, &group);
 }
 
-at::Tensor TrainStep::forward_and_loss(const data::Batch& batch, std::int64_t step,
-                                       StepReport& report) {
+void TrainStep::forward_and_loss(const data::Batch& batch, std::int64_t step, StepReport& report) {
   Stopwatch watch;
   models::Embeddings embeddings;
   const dist::CollectivePlace forward_place("train: forward");
@@ -82,21 +90,50 @@ at::Tensor TrainStep::forward_and_loss(const data::Batch& batch, std::int64_t st
     report.own_seconds.forward = watch.seconds();
   });
   report.seconds.forward = watch.lap();
+  if (alone_)
+    ordered_loss_and_its_backward(embeddings, batch, report);
+  else
+    loss_and_its_backward(embeddings,
+                          {.positive = batch.positive_ids, .negative = batch.negative_ids},
+                          batch.labels, group_, report);
+  report.seconds.loss = watch.lap();
+}
+
+/// @param group the ranks that the pairs are divided among
+void TrainStep::loss_and_its_backward(const models::Embeddings& embeddings, const PairIds& ids,
+                                      const at::Tensor& labels, dist::ProcessGroup& group,
+                                      StepReport& report) {
   const dist::CollectivePlace loss_place("train: loss");
   at::Tensor total =
-      contrast(model_, embeddings.image, embeddings.text,
-               {.positive = batch.positive_ids, .negative = batch.negative_ids}, config_.loss, group_);
+      contrast(model_, embeddings.image, embeddings.text, ids, config_.loss, group);
   report.contrastive_loss = total.item<double>();
   report.loss = report.contrastive_loss;
   if (embeddings.phenotype_logits.defined()) {
     const at::Tensor logits = embeddings.phenotype_logits.to(embeddings.image.scalar_type());
-    const PhenotypeLoss phenotypes = phenotype_loss(logits, batch.labels, group_);
+    const PhenotypeLoss phenotypes = phenotype_loss(logits, labels, group);
     report.phenotype_loss = phenotypes.value;
     report.loss += config_.loss.phenotype_weight * phenotypes.value;
     total = total + config_.loss.phenotype_weight * phenotypes.local;
   }
-  report.seconds.loss = watch.lap();
-  return total;
+  const dist::CollectivePlace backward_place("train: backward of the loss");
+  dist::agree_on(group_, [&] { total.backward(); });
+}
+
+/// See Note [Ordered steps].
+void TrainStep::ordered_loss_and_its_backward(models::Embeddings& embeddings,
+                                              const data::Batch& batch, StepReport& report) {
+  const dist::CollectivePlace place("train: joining rows");
+  const JoinedRows rows(embeddings, group_);
+  const PairIds ids{.positive = rows.join(batch.positive_ids),
+                    .negative = rows.join(batch.negative_ids)};
+  const at::Tensor labels =
+      embeddings.phenotype_logits.defined() ? rows.join(batch.labels.view(at::kByte)) : at::Tensor();
+  loss_and_its_backward(rows.all(), ids, labels.defined() ? labels.view(at::kChar) : labels, *alone_,
+                        report);
+  rows.hand_back_gradients(embeddings);
+  if (group_.rank() == 0) return;
+  for (const at::Tensor& scalar : {model_->log_scale(), model_->logit_bias()})
+    if (scalar.defined() && scalar.grad().defined()) scalar.grad().zero_();
 }
 
 /// Under "local" each rank's statistics moved by its own batch; their mean is what every rank goes on
@@ -122,17 +159,13 @@ StepReport TrainStep::run(const data::Batch& batch, double lr_factor, std::int64
   if (has_logit_bias(config_.loss)) report.logit_bias = model_->logit_bias().item<double>();
   const std::vector<at::Tensor> statistics_before = copies(statistics_);
   reducer_.zero_gradients();
-  const at::Tensor loss = forward_and_loss(batch, step, report);
+  forward_and_loss(batch, step, report);
 
   Stopwatch watch;
-  {
-    const dist::CollectivePlace place("train: backward of the loss");
-    dist::agree_on(group_, [&] { loss.backward(); });
-  }
-  report.seconds.loss += watch.lap();
   const dist::CollectivePlace backward_place("train: backward");
   reducer_.passes([&] {
-    passes_.backward([&] { reducer_.arm(); });
+    passes_.backward([&] { reducer_.arm(); },
+                     alone_ ? [&] { reducer_.end_leaf(); } : std::function<void()>());
     report.own_seconds.backward = watch.seconds();
   });
   report.seconds.backward = watch.lap();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "dist/gradient_reducer.hpp"
 #include "dist/process_group.hpp"
 #include "models/two_tower.hpp"
+#include "trainer/loop/contrast.hpp"
 #include "trainer/loop/stragglers.hpp"
 #include "trainer/loop/tower_passes.hpp"
 #include "trainer/optim/optimizer.hpp"
@@ -60,7 +62,12 @@ class TrainStep {
   [[nodiscard]] StepReport run(const data::Batch& batch, double lr_factor, std::int64_t step);
 
  private:
-  at::Tensor forward_and_loss(const data::Batch& batch, std::int64_t step, StepReport& report);
+  void forward_and_loss(const data::Batch& batch, std::int64_t step, StepReport& report);
+  void loss_and_its_backward(const models::Embeddings& embeddings, const PairIds& ids,
+                             const at::Tensor& labels, dist::ProcessGroup& group,
+                             StepReport& report);
+  void ordered_loss_and_its_backward(models::Embeddings& embeddings, const data::Batch& batch,
+                                     StepReport& report);
   void average_statistics();
 
   models::TwoTower& model_;
@@ -69,6 +76,7 @@ class TrainStep {
   dist::GradientReducer& reducer_;
   const RunConfig& config_;
   TowerPasses passes_;
+  std::unique_ptr<dist::ProcessGroup> alone_;  ///< this rank by itself; under "ordered"
   std::vector<at::Tensor> statistics_;  ///< BatchNorm's buffers, which a skip puts back; empty when
                                         ///< frozen
 };
