@@ -64,6 +64,8 @@ def gloo_rank(rank, arguments, folder):
         medians.append(statistics.median(times))
     if rank == 0:
         (folder / "gloo.json").write_text(json.dumps(medians))
+    dist.barrier()
+    dist.destroy_process_group()  # or a thread of gloo's may abort the process as it ends
 
 
 def gloo(arguments, folder):
