@@ -29,10 +29,14 @@ bool is_supported(at::ScalarType type) {
          type == at::kByte;
 }
 
-std::uint64_t hash_shape(at::IntArrayRef sizes) {
+/// Also of the kind of memory, as tensors of two kinds take two ways.
+std::uint64_t hash_shape(const at::Tensor& tensor) {
   std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a over the sizes
-  for (const std::int64_t size : sizes)
-    hash = (hash ^ static_cast<std::uint64_t>(size)) * 0x100000001b3U;
+  const auto add = [&](std::int64_t value) {
+    hash = (hash ^ static_cast<std::uint64_t>(value)) * 0x100000001b3U;
+  };
+  for (const std::int64_t size : tensor.sizes()) add(size);
+  add(static_cast<std::int64_t>(tensor.device().type()));
   return hash;
 }
 
@@ -46,7 +50,7 @@ Signature signature_of(const CollectiveCall& call, std::int64_t sequence) {
   if (call.problem.empty() && call.tensor.defined()) {
     s.dtype = static_cast<std::int32_t>(call.tensor.scalar_type());
     s.numel = call.tensor.numel();
-    s.shape_hash = hash_shape(call.tensor.sizes());
+    s.shape_hash = hash_shape(call.tensor);
   }
   return s;
 }
@@ -136,10 +140,11 @@ std::string CollectiveCall::describe() const {
   if (operation == Operation::kBroadcast) text += triphase::str(" from rank ", first);
   if (tensor.defined())
     text += triphase::str(" of ", at::toString(tensor.scalar_type()), " ", tensor.sizes());
+  if (tensor.defined() && !tensor.is_cpu()) text += triphase::str(" on ", tensor.device());
   return text;
 }
 
-void check_call(CollectiveCall& call, int num_ranks) {
+void check_call(CollectiveCall& call, int num_ranks, std::optional<at::Device> device) {
   const auto is_rank = [&](int value) { return value >= 0 && value < num_ranks; };
   const auto note = [&](const auto&... parts) {
     call.problem = triphase::str(operation_name(call.operation), " ", parts...);
@@ -151,10 +156,11 @@ void check_call(CollectiveCall& call, int num_ranks) {
     return;
   }
   if (!tensor.defined()) return note("got an undefined tensor");
-  if (tensor.layout() != at::kStrided ||
-      !(tensor.is_cpu() || num_ranks == 1))  // one rank moves nothing
-    return note("got a tensor on device '", tensor.device(),
-                "'; this backend moves host memory, copy it there first");
+  const bool is_reachable =
+      tensor.is_cpu() || tensor.device() == device || num_ranks == 1;  // one rank moves nothing
+  if (tensor.layout() != at::kStrided || !is_reachable)
+    return note("got a tensor on device '", tensor.device(), "'; this backend moves host memory",
+                device ? triphase::str(" and that of ", *device) : "", ", copy it there first");
   if (!is_supported(tensor.scalar_type()))
     return note("got dtype ", at::toString(tensor.scalar_type()),
                 "; supported are Double, Float, BFloat16, Long and Byte");

@@ -4,7 +4,10 @@
 #include "dist/process_group.hpp"
 #include "dist/transport.hpp"
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace triphase::dist {
@@ -38,8 +41,10 @@ struct CollectiveCall {
 };
 
 /// Looks at the tensor and at the numbers, and notes in `problem` what is wrong.
+/// @param device whose memory the group moves beside the host's
 /// Purely local, and does not throw, so that the other ranks can be told.
-void check_call(CollectiveCall& call, int num_ranks);
+void check_call(CollectiveCall& call, int num_ranks,
+                std::optional<at::Device> device = std::nullopt);
 
 /// Exchanges what each rank is about to do: a few dozen bytes.
 /// @throws CommError on every rank when one has a problem or when they do not do the same thing.

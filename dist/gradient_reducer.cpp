@@ -27,8 +27,9 @@ bool wants_thread(ProcessGroup& group, Overlap overlap) {
            has_spare_cpus(group);
   agree_on(group, [&] {
     TRIPHASE_CHECK(ConfigError, allows_threads(group),
-                   "distributed.overlap is 'on', and this MPI lets one thread at a time call it "
-                   "(no MPI_THREAD_MULTIPLE). Use 'auto'.");
+                   "distributed.overlap is 'on', and the backend ", group.backend(),
+                   " lets one thread at a time call it (mpi without MPI_THREAD_MULTIPLE; nccl "
+                   "always). Use 'auto'.");
   });
   return true;
 }

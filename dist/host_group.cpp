@@ -3,13 +3,13 @@
 
 #include "dist/collective_call.hpp"
 #include "dist/collective_place.hpp"
+#include "dist/group_work.hpp"
 #include "dist/rank_order_reduce.hpp"
 
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,31 +23,6 @@
 
 namespace triphase::dist {
 namespace {
-
-/// Collectives on host memory are done when the call returns; only the result is handed on.
-class FinishedWork final : public Work {
- public:
-  /// Made when the result is there.
-  FinishedWork(at::Tensor result, std::int64_t bytes, std::int64_t sequence, double start_seconds)
-      : result_(std::move(result)),
-        bytes_(bytes),
-        sequence_(sequence),
-        start_seconds_(start_seconds),
-        end_seconds_(steady_seconds()) {}
-  at::Tensor wait() override { return result_; }
-  [[nodiscard]] bool done() const override { return true; }
-  [[nodiscard]] std::int64_t bytes() const override { return bytes_; }
-  [[nodiscard]] std::int64_t sequence() const override { return sequence_; }
-  [[nodiscard]] double start_seconds() const override { return start_seconds_; }
-  [[nodiscard]] double end_seconds() const override { return end_seconds_; }
-
- private:
-  at::Tensor result_;
-  std::int64_t bytes_;
-  std::int64_t sequence_;
-  double start_seconds_;
-  double end_seconds_;
-};
 
 std::byte* bytes_of(const at::Tensor& tensor) { return static_cast<std::byte*>(tensor.data_ptr()); }
 std::int64_t element_bytes(const at::Tensor& tensor) {
@@ -65,12 +40,16 @@ class HostGroup final : public ProcessGroup {
  public:
   HostGroup(std::unique_ptr<Transport> transport, std::shared_ptr<RankRecord> record,
             HostGroupLimits limits)
-      : transport_(std::move(transport)), record_(std::move(record)), limits_(limits) {}
+      : transport_(std::move(transport)),
+        state_(std::make_shared<GroupState>(GroupState{std::move(record), std::nullopt})),
+        limits_(limits) {}
   ~HostGroup() override;
 
   [[nodiscard]] int rank() const override { return transport_->rank(); }
   [[nodiscard]] int num_ranks() const override { return transport_->num_ranks(); }
-  [[nodiscard]] std::string backend() const override { return transport_->backend(); }
+  [[nodiscard]] std::string backend() const override {
+    return device_ != nullptr ? device_->backend() : transport_->backend();
+  }
 
   WorkPtr all_reduce(at::Tensor tensor, ReduceOp op) override;
   WorkPtr all_gather(at::Tensor rows) override;
@@ -80,11 +59,14 @@ class HostGroup final : public ProcessGroup {
   void barrier() override;
   std::unique_ptr<ProcessGroup> split(int color, int key) override;
 
+  void add_device(std::unique_ptr<DeviceTransport> device);
   void set_limits(HostGroupLimits limits) { limits_ = limits; }
-  void set_timeout(double seconds) { transport_->set_timeout(seconds); }
-  [[nodiscard]] bool is_broken() const { return broken_.has_value(); }
-  [[nodiscard]] const RankRecord& record() const { return *record_; }
-  [[nodiscard]] bool allows_threads() const { return transport_->allows_threads(); }
+  void set_timeout(double seconds);
+  [[nodiscard]] bool is_broken() const { return state_->broken.has_value(); }
+  [[nodiscard]] const RankRecord& record() const { return *state_->record; }
+  [[nodiscard]] bool allows_threads() const {
+    return device_ == nullptr && transport_->allows_threads();
+  }
 
  private:
   /// What other ranks may still write to after a failed call.
@@ -94,10 +76,14 @@ class HostGroup final : public ProcessGroup {
     std::vector<at::Tensor> tensors;
   };
 
-  /// Agrees with the other ranks on the call and then moves the data with `move`, which returns the
-  /// result.
-  template <class Move>
-  WorkPtr run(CollectiveCall call, Move&& move);
+  /// Agrees with the other ranks on the call, makes the result's tensor with `make_result()` and moves
+  /// the data: by the device, or with `move(result)`.
+  template <class MakeResult, class Move>
+  WorkPtr run(CollectiveCall call, MakeResult&& make_result, Move&& move);
+  [[nodiscard]] bool is_on_device(const at::Tensor& tensor) const {
+    return device_ != nullptr && tensor.defined() && tensor.numel() > 0 &&
+           tensor.device() == device_->device();
+  }
   std::byte* scratch(std::int64_t bytes);
   void all_reduce_small(const at::Tensor& tensor, ReduceOp op, std::int64_t begin,
                         std::int64_t count);
@@ -108,16 +94,17 @@ class HostGroup final : public ProcessGroup {
   [[noreturn]] void refuse_after_failure() const;
 
   std::unique_ptr<Transport> transport_;
-  std::shared_ptr<RankRecord> record_;  // one for all groups of the rank
+  std::unique_ptr<DeviceTransport> device_;  // null: host memory only
+  std::shared_ptr<GroupState> state_;        // shared with works that are on their way
   HostGroupLimits limits_;
   std::int64_t sequence_ = 0;
   std::vector<std::byte> scratch_;
-  std::optional<CommError> broken_;
   std::vector<at::Tensor> in_flight_;
+  bool is_transport_broken_ = false;
 };
 
 HostGroup::~HostGroup() {
-  if (!broken_) return;
+  if (!is_transport_broken_) return;
   // A transfer that timed out may still arrive: its memory must outlive the group, so it is never
   // freed.
   auto kept = std::make_unique<Kept>(
@@ -127,41 +114,48 @@ HostGroup::~HostGroup() {
 
 /// With the code of that failure, which the caller may not have passed on.
 void HostGroup::refuse_after_failure() const {
-  throw CommError(str("this group cannot be used after an earlier failure: ", broken_->what()),
-                  broken_->exit_code());
+  const CommError& cause = *state_->broken;
+  throw CommError(str("this group cannot be used after an earlier failure: ", cause.what()),
+                  cause.exit_code());
 }
 
-template <class Move>
-WorkPtr HostGroup::run(CollectiveCall call, Move&& move) {
-  if (broken_) refuse_after_failure();
-  const double start = steady_seconds();
-  const std::int64_t sequence = sequence_++;
-  check_call(call, num_ranks());
-  const std::int64_t bytes = call.tensor.defined() ? num_bytes(call.tensor) : 0;
+template <class MakeResult, class Move>
+WorkPtr HostGroup::run(CollectiveCall call, MakeResult&& make_result, Move&& move) {
+  if (is_broken()) refuse_after_failure();
+  GroupCall here{.call = std::move(call),
+                 .sequence = sequence_++,
+                 .num_ranks = num_ranks(),
+                 .start_seconds = steady_seconds()};
+  check_call(here.call, num_ranks(),
+             device_ != nullptr ? std::optional(device_->device()) : std::nullopt);
   if (num_ranks() == 1) {
-    TRIPHASE_CHECK(CommError, call.problem.empty(), call.problem);
-    return std::make_unique<FinishedWork>(call.tensor, bytes, sequence, start);
+    TRIPHASE_CHECK(CommError, here.call.problem.empty(), here.call.problem);
+    return make_finished_work(here, here.call.tensor);
   }
-  in_flight_ = {call.tensor};
-  const std::uint64_t ticket = record_->begin(call, sequence, num_ranks());
-  const auto where = [&] {
-    std::string text =
-        str("in ", call.describe(), ", collective ", sequence, " of ", num_ranks(), " ranks");
-    const CollectivePlace* place = CollectivePlace::current();
-    if (place != nullptr) text += str(", at ", place->label());
-    if (place != nullptr && place->step() >= 0) text += str(", step ", place->step());
-    return text;
-  };
+  if (const CollectivePlace* place = CollectivePlace::current()) {
+    here.place_label = place->label();
+    here.step = place->step();
+  }
+  in_flight_ = {here.call.tensor};
+  here.ticket = state_->record->begin(here.call, here.sequence, num_ranks());
   try {
-    check_ranks_agree(call, sequence, *transport_);
-    at::Tensor result = move();
-    record_->end(ticket, /*has_failed=*/false);
+    check_ranks_agree(here.call, here.sequence, *transport_);
+    at::Tensor result = make_result();
+    if (is_on_device(here.call.tensor)) {
+      in_flight_.clear();
+      auto flight = device_->start(here.call, result, *transport_);
+      return make_device_work(std::move(here), std::move(result), std::move(flight), state_);
+    }
+    in_flight_.push_back(result);
+    move(result);
+    state_->record->end(here.ticket, /*has_failed=*/false);
     in_flight_.clear();
-    return std::make_unique<FinishedWork>(std::move(result), bytes, sequence, start);
+    return make_finished_work(here, std::move(result));
   } catch (CommError& error) {
-    record_->end(ticket, /*has_failed=*/true);
-    error.add_context(where());
-    if (transport_->is_broken()) broken_ = error;
+    state_->record->end(here.ticket, /*has_failed=*/true);
+    error.add_context(here.where());
+    is_transport_broken_ = transport_->is_broken();
+    if (is_transport_broken_ || (device_ != nullptr && device_->is_broken())) state_->broken = error;
     throw;
   }
 }
@@ -201,7 +195,7 @@ WorkPtr HostGroup::all_reduce(at::Tensor tensor, ReduceOp op) {
                    : op == ReduceOp::kMax ? Operation::kAllReduceMax
                                           : Operation::kAllReduceMin;
   call.tensor = tensor;
-  return run(call, [&] {
+  return run(call, [&] { return tensor; }, [&](const at::Tensor&) {
     const std::int64_t count = tensor.numel();
     std::int64_t done = 0;
     if (num_bytes(tensor) * num_ranks() > limits_.small_bytes) {
@@ -215,7 +209,6 @@ WorkPtr HostGroup::all_reduce(at::Tensor tensor, ReduceOp op) {
     }
     if (count > done) all_reduce_small(tensor, op, done, count - done);
     tensor.unsafeGetTensorImpl()->bump_version();
-    return tensor;
   });
 }
 
@@ -223,12 +216,10 @@ WorkPtr HostGroup::all_gather(at::Tensor rows) {
   CollectiveCall call;
   call.operation = Operation::kAllGather;
   call.tensor = rows;
-  return run(call, [&] {
-    at::Tensor result = empty_rows(rows, rows.size(0) * num_ranks());
-    in_flight_.push_back(result);
+  const auto make_result = [&] { return empty_rows(rows, rows.size(0) * num_ranks()); };
+  return run(call, make_result, [&](const at::Tensor& result) {
     const std::int64_t bytes = num_bytes(rows);
     if (bytes > 0) transport_->all_gather(bytes_of(rows), bytes, bytes_of(result), bytes);
-    return result;
   });
 }
 
@@ -249,12 +240,8 @@ WorkPtr HostGroup::reduce_scatter(at::Tensor rows) {
   CollectiveCall call;
   call.operation = Operation::kReduceScatter;
   call.tensor = rows;
-  return run(call, [&] {
-    at::Tensor result = empty_rows(rows, rows.size(0) / num_ranks());
-    in_flight_.push_back(result);
-    sum_blocks(rows, result);
-    return result;
-  });
+  return run(call, [&] { return empty_rows(rows, rows.size(0) / num_ranks()); },
+             [&](const at::Tensor& result) { sum_blocks(rows, result); });
 }
 
 WorkPtr HostGroup::broadcast(at::Tensor tensor, int root) {
@@ -262,10 +249,9 @@ WorkPtr HostGroup::broadcast(at::Tensor tensor, int root) {
   call.operation = Operation::kBroadcast;
   call.tensor = tensor;
   call.first = root;
-  return run(call, [&] {
+  return run(call, [&] { return tensor; }, [&](const at::Tensor&) {
     if (tensor.numel() > 0) transport_->broadcast(bytes_of(tensor), num_bytes(tensor), root);
     if (rank() != root) tensor.unsafeGetTensorImpl()->bump_version();
-    return tensor;
   });
 }
 
@@ -275,18 +261,16 @@ WorkPtr HostGroup::send_receive(at::Tensor out, int to, int from) {
   call.tensor = out;
   call.first = to;
   call.second = from;
-  return run(call, [&] {
-    at::Tensor in = at::empty(out.sizes(), out.options());
-    in_flight_.push_back(in);
-    if (out.numel() > 0)
-      transport_->send_receive(bytes_of(out), to, bytes_of(in), from, num_bytes(out));
-    return in;
-  });
+  return run(call, [&] { return at::empty(out.sizes(), out.options()); },
+             [&](const at::Tensor& in) {
+               if (out.numel() > 0)
+                 transport_->send_receive(bytes_of(out), to, bytes_of(in), from, num_bytes(out));
+             });
 }
 
 void HostGroup::barrier() {
-  static_cast<void>(
-      run(CollectiveCall{}, [] { return at::Tensor(); }));  // agreeing on it is the barrier
+  static_cast<void>(run(CollectiveCall{}, [] { return at::Tensor(); },
+                        [](const at::Tensor&) {}));  // agreeing on it is the barrier
 }
 
 std::unique_ptr<ProcessGroup> HostGroup::split(int color, int key) {
@@ -295,12 +279,22 @@ std::unique_ptr<ProcessGroup> HostGroup::split(int color, int key) {
   call.first = color;
   call.second = key;
   std::unique_ptr<Transport> part;
-  static_cast<void>(run(call, [&] {
-    part = transport_->split(color, key);
-    return at::Tensor();
-  }));
+  static_cast<void>(run(call, [] { return at::Tensor(); },
+                        [&](const at::Tensor&) { part = transport_->split(color, key); }));
   if (part == nullptr) return make_self_group();  // a group of one splits into itself
-  return std::make_unique<HostGroup>(std::move(part), record_, limits_);
+  auto group = std::make_unique<HostGroup>(std::move(part), state_->record, limits_);
+  if (device_ != nullptr) group->device_ = device_->split();
+  return group;
+}
+
+void HostGroup::add_device(std::unique_ptr<DeviceTransport> device) {
+  if (num_ranks() > 1) device->connect(*transport_);
+  device_ = std::move(device);
+}
+
+void HostGroup::set_timeout(double seconds) {
+  transport_->set_timeout(seconds);
+  if (device_ != nullptr) device_->set_timeout(seconds);
 }
 
 HostGroup& host_group(ProcessGroup& group) {
@@ -316,6 +310,10 @@ std::unique_ptr<ProcessGroup> make_host_group(std::unique_ptr<Transport> transpo
                                               HostGroupLimits limits) {
   if (record == nullptr) record = std::make_shared<RankRecord>();
   return std::make_unique<HostGroup>(std::move(transport), std::move(record), limits);
+}
+
+void add_device(ProcessGroup& group, std::unique_ptr<DeviceTransport> device) {
+  host_group(group).add_device(std::move(device));
 }
 
 void set_limits(ProcessGroup& group, HostGroupLimits limits) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "dist/device_transport.hpp"
 #include "dist/process_group.hpp"
 #include "dist/rank_record.hpp"
 #include "dist/transport.hpp"
@@ -22,6 +23,11 @@ struct HostGroupLimits {
     std::unique_ptr<Transport> transport, std::shared_ptr<RankRecord> record = nullptr,
     HostGroupLimits limits = {});
 
+/// Tensors of the device go by it from now on; those of the host, and what the ranks agree on before
+/// each collective, as before. Of a group made by make_host_group. Connects. Collective over the
+/// group.
+void add_device(ProcessGroup& group, std::unique_ptr<DeviceTransport> device);
+
 /// Of a group made by make_host_group. Same values on every rank.
 void set_limits(ProcessGroup& group, HostGroupLimits limits);
 
@@ -35,8 +41,8 @@ void set_timeout(ProcessGroup& group, double seconds);
 /// Whether a call failed in a way after which the ranks no longer know each other's state.
 [[nodiscard]] bool is_broken(const ProcessGroup& group);
 
-/// Whether one thread may use the group while another uses one split from it (MPI may forbid it).
-/// Purely local.
+/// Whether one thread may use the group while another uses one split from it: MPI may forbid it, and
+/// two streams of collectives on one device may wait for each other. Purely local.
 [[nodiscard]] bool allows_threads(const ProcessGroup& group);
 
 }  // namespace triphase::dist

@@ -2,13 +2,11 @@
 #include "dist/mpi_wait.hpp"
 
 #include "dist/mpi_try.hpp"
-
-#include <sched.h>
+#include "dist/poll_pause.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace triphase::dist {
@@ -17,18 +15,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
-constexpr Seconds kSpin{0.005};         // longer than a transfer among ranks that are all there
 constexpr Seconds kRollCallLimit{1.0};  // ranks that wait look every 50 us
 constexpr std::size_t kMostRanksNamed = 8;
 
 double since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
-
-void pause_before_next_look(Clock::time_point start) {
-  if (since(start) < kSpin.count())
-    sched_yield();
-  else
-    std::this_thread::sleep_for(std::chrono::microseconds(50));
-}
 
 bool all_done(std::span<MPI_Request> requests) {
   int done = 0;
@@ -59,7 +49,7 @@ std::vector<int> call_roll(MPI_Comm comm) {
                       &hearing[static_cast<std::size_t>(r)]));
   }
   const auto start = Clock::now();
-  while (!all_done(hearing) && since(start) < kRollCallLimit.count()) pause_before_next_look(start);
+  while (!all_done(hearing) && since(start) < kRollCallLimit.count()) poll_pause(since(start));
   std::vector<int> silent;
   for (int r = 0; r < num_ranks; ++r) {
     MPI_Request& request = hearing[static_cast<std::size_t>(r)];
@@ -134,10 +124,10 @@ void mpi_wait(std::span<MPI_Request> requests, MPI_Comm comm, MpiWatch& watch) {
   const auto start = Clock::now();
   while (!all_done(requests)) {
     const double waited = since(start);
-    const bool is_slow = waited > kSpin.count();
+    const bool is_slow = waited > kSpinSeconds;
     if (waited > watch.timeout_seconds || (is_slow && roll_is_called(comm)))
       give_up(comm, waited, watch);
-    pause_before_next_look(start);
+    poll_pause(since(start));
   }
 }
 

@@ -34,8 +34,8 @@ using WorkPtr = std::unique_ptr<Work>;
 /// Ranks that communicate. Every call is collective over the group, in the same order on every
 /// rank, with equal shape and dtype (all_gather and reduce_scatter: equal rows per rank). Tensors
 /// are contiguous. dtypes: float64, float32, bfloat16, int64, uint8. Backends: self, threads, mpi
-/// (host memory). Sums are formed in rank order, bfloat16 in float32: every rank gets the same
-/// bits, run after run. With one rank every call returns its input, on whatever device it is.
+/// (host memory), nccl (that of a GPU, too). Sums are formed in rank order, bfloat16 in float32:
+/// every rank gets the same bits, run after run; NCCL adds in an order of its own. With one rank every call returns its input, on whatever device it is.
 /// @throws CommError on every rank when on any a tensor is not contiguous, on the wrong device or of
 ///         another dtype, or when the ranks disagree (named by rank, operation and shape): the group
 ///         can be used on. CommError with kTimeout when a rank does not come: it cannot be used on.
@@ -44,7 +44,7 @@ class ProcessGroup {
   virtual ~ProcessGroup() = default;
   [[nodiscard]] virtual int rank() const = 0;
   [[nodiscard]] virtual int num_ranks() const = 0;
-  [[nodiscard]] virtual std::string backend() const = 0;  ///< "self", "threads", "mpi"
+  [[nodiscard]] virtual std::string backend() const = 0;  ///< "self", "threads", "mpi", "nccl"
 
   /// In place; wait() returns the same tensor. Shape free, zero elements allowed.
   [[nodiscard]] virtual WorkPtr all_reduce(at::Tensor tensor, ReduceOp op) = 0;

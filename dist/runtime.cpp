@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/runtime.hpp"
 
+#include "dist/collective_place.hpp"
 #include "dist/host_group.hpp"
-#include "dist/node_group.hpp"
 #include "dist/launcher.hpp"
 #include "dist/mpi_try.hpp"
+#include "dist/node_group.hpp"
 #include "dist/process_group_mpi.hpp"
+#include "dist/process_group_nccl.hpp"
 
 #include <array>
 #include <chrono>
@@ -52,13 +54,21 @@ bool start_mpi() {
   return is_running == 0;
 }
 
+/// The ranks of this host. Collective over all ranks.
+std::unique_ptr<ProcessGroup> make_neighbour_group(const std::shared_ptr<MpiWatch>& watch,
+                                                   const std::shared_ptr<RankRecord>& record) {
+  MPI_Comm comm = MPI_COMM_NULL;
+  MPI_TRY(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &comm));
+  auto group = make_mpi_group(comm, watch, record);
+  MPI_TRY(MPI_Comm_free(&comm));
+  return group;
+}
+
 void check_backend(const std::string& backend, const Launcher& launcher) {
   TRIPHASE_CHECK(
-      ConfigError, backend != "nccl",
-      "distributed.backend 'nccl' is not in this build of the program, which reduces on the host. "
-      "Use 'mpi' or 'auto'.");
-  TRIPHASE_CHECK(ConfigError, backend == "auto" || backend == "self" || backend == "mpi",
-                 "distributed.backend is '", backend, "', expected 'auto', 'self' or 'mpi'");
+      ConfigError,
+      backend == "auto" || backend == "self" || backend == "mpi" || backend == "nccl",
+      "distributed.backend is '", backend, "', expected 'auto', 'self', 'mpi' or 'nccl'");
   TRIPHASE_CHECK(
       ConfigError, backend != "self" || launcher.num_ranks == 1,
       "distributed.backend is 'self', but ", launcher.name, " started ", launcher.num_ranks,
@@ -87,12 +97,11 @@ Runtime::Runtime(const RuntimeOptions& options) : state_(std::make_unique<State>
                  launcher.name, " started several tasks, but MPI (", library_version(),
                  ") sees one: the launcher and MPI do not fit together. With Slurm use srun "
                  "--mpi=pmix, or mpirun.");
-  MPI_Comm neighbours = MPI_COMM_NULL;
-  MPI_TRY(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &neighbours));
-  MPI_TRY(MPI_Comm_rank(neighbours, &state_->local_rank));
-  MPI_TRY(MPI_Comm_size(neighbours, &state_->local_num_ranks));
-  MPI_TRY(MPI_Comm_free(&neighbours));
+  const auto neighbours = make_neighbour_group(state_->watch, state_->record.record);
+  state_->local_rank = neighbours->rank();
+  state_->local_num_ranks = neighbours->num_ranks();
   record().set_phase(RankRecord::Phase::kRunning);
+  if (options.backend == "nccl") use_nccl();
 }
 
 // Note [How a job ends]
@@ -129,6 +138,23 @@ void Runtime::set_timeout(double seconds) {
   state_->timeout_seconds = seconds;
 }
 double Runtime::timeout_seconds() const { return state_->timeout_seconds; }
+
+void Runtime::use_nccl() {
+  if (world().backend() == "nccl") return;
+  const CollectivePlace place("start of NCCL");
+  NcclSetup setup;
+  agree_on(world(), [&] {
+    setup.libraries = require_gpu_libraries(load_cuda_runtime(), load_nccl_library());
+  });
+  if (num_ranks() == 1) return;
+  agree_on(world(), [&] {
+    const auto neighbours = make_neighbour_group(state_->watch, state_->record.record);
+    setup.gpu = choose_gpu(*neighbours, setup.libraries->cuda, process_environment);
+  });
+  setup.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(setup.gpu));
+  setup.timeout_seconds = std::make_shared<std::atomic<double>>(timeout_seconds());
+  state_->world = make_nccl_group(std::move(state_->world), std::move(setup));
+}
 
 RankRecord& Runtime::record() { return *state_->record.record; }
 

@@ -14,7 +14,8 @@
 namespace triphase::dist {
 
 struct RuntimeOptions {
-  /// "auto": mpi when started by a launcher with several ranks, else self; or "self", "mpi"
+  /// "auto": mpi when started by a launcher with several ranks, else self; or "self", "mpi"; or
+  /// "nccl": mpi, and use_nccl()
   std::string backend = "auto";
   double timeout_seconds = 600;  ///< a collective that takes longer ends the job with 78
   SharedRecord record = {};      ///< of supervise(); empty: the Runtime makes one
@@ -44,6 +45,12 @@ class Runtime {
 
   void set_timeout(double seconds);
   [[nodiscard]] double timeout_seconds() const;
+  /// From now on tensors on this rank's GPU travel by NCCL, those of the host as before. Of one rank
+  /// only looks whether it could.
+  /// @throws AgreedError when on any rank CUDA, a GPU or NCCL is missing or does not fit, or ranks
+  ///         would share a GPU; CommError when the connection does not stand. Collective over world;
+  ///         begins with agree().
+  void use_nccl();
   /// What this rank did last.
   [[nodiscard]] RankRecord& record();
   /// Ends every rank of the job with the error's exit code and does not return (MPI_Abort, or _Exit).

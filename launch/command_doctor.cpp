@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/parallel.hpp"
 #include "data/library_versions.hpp"
+#include "dist/gpu_libraries.hpp"
 #include "launch/command.hpp"
 #include "trainer/torch_setup.hpp"
 
@@ -42,29 +43,6 @@ std::string free_space(const std::filesystem::path& path) {
   return error ? "unknown" : str(space.available >> 30, " GiB");
 }
 
-/// The folder that LibTorch was loaded from; empty where the system does not tell.
-std::filesystem::path libtorch_folder() {
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    const std::size_t path = line.find('/');
-    if (path != std::string::npos && line.ends_with("/libtorch_cpu.so"))
-      return std::filesystem::path(line.substr(path)).parent_path();
-  }
-  return {};
-}
-
-/// Whether an NCCL library lies where LibTorch would look for it. Looked for by name, not loaded.
-std::string nccl_library() {
-  const std::filesystem::path libtorch = libtorch_folder();
-  for (const char* place : {"libnccl.so.2", "../../nvidia/nccl/lib/libnccl.so.2"}) {
-    const std::filesystem::path file = (libtorch / place).lexically_normal();
-    std::error_code ignored;
-    if (!libtorch.empty() && std::filesystem::exists(file, ignored))
-      return str(file.string(), " (not used: gradients are reduced on the host)");
-  }
-  return str("none beside LibTorch (", libtorch.empty() ? "whose folder is unknown" : libtorch.string(), ")");
-}
-
 ExitCode examine(dist::Runtime& runtime, int threads, const std::vector<std::string>& hosts) {
   row("triphase", TRIPHASE_VERSION);
   row("LibTorch", TORCH_VERSION);
@@ -77,7 +55,8 @@ ExitCode examine(dist::Runtime& runtime, int threads, const std::vector<std::str
   row("locked memory limit", limit_text(RLIMIT_MEMLOCK));
   row("GPU", at::hasCUDA() ? "seen by LibTorch, not used: this version computes on the CPU"
                            : "none seen by LibTorch");
-  row("NCCL library", nccl_library());
+  row("CUDA runtime", dist::describe_cuda_here());
+  row("NCCL library", dist::describe_nccl_here());
   row("ranks", str(runtime.num_ranks(), " (", runtime.local_num_ranks(), " on this host)"));
   row("a run here would use",
       str("the CPU, ", runtime.num_ranks(), runtime.num_ranks() == 1 ? " rank" : " ranks", " with ", threads,
@@ -101,7 +80,7 @@ Action prepare(const Arguments& /*arguments*/, dist::Runtime& runtime) {
 
 Command doctor_command() {
   return {.spec = {.name = "doctor",
-                   .summary = "versions, cores, memory, MPI, limits; what a run here would use",
+                   .summary = "versions, cores, memory, MPI, GPUs, NCCL, limits; what a run here would use",
                    .example = "  triphase doctor\n  mpirun -np 4 triphase doctor",
                    .options = {}},
           .prepare = prepare};

@@ -14,6 +14,7 @@ trainer::RunConfig config_from(const Arguments& arguments, dist::Runtime& runtim
   trainer::RunConfig config = trainer::load_run_config(sources);
   trainer::check_backend(config, runtime.num_ranks());
   runtime.set_timeout(config.distributed.timeout_seconds);
+  if (config.distributed.backend == "nccl") runtime.use_nccl();
   return config;
 }
 

@@ -8,8 +8,10 @@
 
 namespace triphase::launch {
 
-/// The run's configuration from --config, the environment and --set; gives its timeout to the runtime.
-/// @throws ConfigError, also when distributed.backend does not fit how the program was started
+/// The run's configuration from --config, the environment and --set; gives its timeout to the runtime
+/// and, with distributed.backend = "nccl", its groups a way for tensors on GPUs.
+/// @throws ConfigError, also when distributed.backend does not fit how the program was started; CommError
+///         where NCCL or a GPU is missing. Collective; may be the action of dist::agree_on().
 [[nodiscard]] trainer::RunConfig config_from(const Arguments& arguments, dist::Runtime& runtime);
 
 /// This rank's log, in <run_dir>/logs. The folder is made on rank 0 first. Collective.

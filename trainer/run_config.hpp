@@ -104,7 +104,7 @@ struct PrecisionOptions {
 };
 
 struct DistributedOptions {
-  std::string backend = "auto";  ///< "auto", "self" or "mpi"
+  std::string backend = "auto";  ///< "auto", "self", "mpi" or "nccl"
   /// Whether gradients are reduced during backward, on a thread: "auto" (where every rank has a
   /// hardware thread to spare), "on", "off". The numbers are the same.
   std::string overlap = "auto";
@@ -159,7 +159,7 @@ struct RunConfig {
 };
 
 /// Reads and checks everything that can be checked without data. Keys of the agreed design whose
-/// feature is not in this build (for example distributed.backend = "nccl") are known and refused by name,
+/// feature is not in this build (for example data.report_sections = "alternate") are known and refused by name,
 /// never ignored.
 /// @throws ConfigError with file:line:column
 [[nodiscard]] RunConfig load_run_config(const ConfigSources& sources);

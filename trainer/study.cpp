@@ -192,7 +192,10 @@ StudyOutcome run_study(const StudyConfig& study, dist::Runtime& runtime, bool sh
   std::vector<StudyRun> runs;
   dist::agree_on(runtime.world(), [&] {
     runs = study_runs(study);
-    for (const StudyRun& run : runs) check_backend(run.config, runtime.num_ranks());
+    for (const StudyRun& run : runs) {
+      check_backend(run.config, runtime.num_ranks());
+      if (run.config.distributed.backend == "nccl") runtime.use_nccl();
+    }
     if (runtime.rank() == 0) check_unchanged(runs);
     make_output_directory(study_dir(study));
   });

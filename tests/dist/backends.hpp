@@ -22,7 +22,7 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
   return out << backend.name;
 }
 
-/// backends_host.cpp: self and threads; backends_mpi.cpp: mpi.
+/// backends_host.cpp: self and threads; backends_mpi.cpp: mpi; backends_nccl.cpp: nccl on a fake.
 [[nodiscard]] std::vector<Backend> backends();
 
 /// Runs body on `num_ranks` threads; the first exception of a rank is thrown when all are done. A

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/runtime.hpp"
 
+#include "dist/cuda_runtime.hpp"
 #include "dist/host_group.hpp"
 #include "dist/mpi_try.hpp"
 #include "dist/process_group_mpi.hpp"
@@ -11,6 +12,7 @@
 #include <mpi.h>
 
 #include <array>
+#include <cstdlib>
 
 namespace triphase::test {
 namespace {
@@ -50,10 +52,21 @@ TEST(Runtime, NamesTheLibrary) {
 }
 
 TEST(Runtime, RefusesABackendThatItDoesNotHave) {
-  expect_error<ConfigError>([] { const dist::Runtime runtime(with_backend("nccl")); },
-                            ExitCode::kUsage, {"'nccl'", "'mpi'"});
   expect_error<ConfigError>([] { const dist::Runtime runtime(with_backend("smoke")); },
                             ExitCode::kUsage, {"'smoke'", "'auto'"});
+}
+
+// One rank sends nothing, and is told all the same before a job with more is started.
+TEST(Runtime, WithoutAGpuNcclIsRefusedOnEveryRankAndAllElseGoesOn) {
+  setenv("CUDA_VISIBLE_DEVICES", "", /*overwrite=*/1);
+  const auto cuda = dist::load_cuda_runtime();
+  dist::Runtime runtime(with_backend("mpi"));
+  for (int i = 0; i < 2; ++i)
+    expect_error<dist::AgreedError>([&] { runtime.use_nccl(); }, ExitCode::kCommunication,
+                                    {"'nccl'", cuda ? "sees no GPU" : "libcudart.so", "\"mpi\""});
+  EXPECT_EQ(runtime.world().backend(), "mpi");
+  EXPECT_FALSE(dist::is_broken(runtime.world()));
+  runtime.world().barrier();
 }
 
 TEST(Runtime, RefusesSelfWhenSeveralTasksWereStarted) {

@@ -145,13 +145,26 @@ TEST(Bench, EachRankKeepsToItsShareOfTheCores) {
   EXPECT_EQ(read_json(out).at("threads"), 1);
 }
 
-TEST(Doctor, SaysWhatARunWouldUseAndWhereNcclLies) {
+TEST(Doctor, SaysWhatARunWouldUseAndWhereCudaAndNcclLie) {
   const CommandResult result = triphase("doctor", 2);
-  expect_outcome(result, 0, {"a run here would use   the CPU, 2 ranks with 1 thread each, backend mpi", "NCCL library"});
+  expect_outcome(result, 0, {"a run here would use   the CPU, 2 ranks with 1 thread each, backend mpi", "NCCL library", "CUDA runtime"});
   EXPECT_EQ(result.output.find("changelog"), std::string::npos);
-  EXPECT_TRUE(result.output.find("libnccl.so.2 (not used") != std::string::npos ||
-              result.output.find("none beside LibTorch (/") != std::string::npos)
-      << result.output;
+  for (const char* name : {"CUDA runtime", "NCCL library"}) {
+    const std::string row = result.output.substr(result.output.find(name));
+    const std::string line = row.substr(0, row.find('\n'));
+    EXPECT_TRUE(line.find("not found: ") != std::string::npos || line.find(", /") != std::string::npos) << line;
+  }
+}
+
+TEST(Train, WithoutAGpuNcclIsRefusedWithWhatToDo) {
+  const TemporaryFolder folder;
+  write_text(folder / "run.toml", "[distributed]\nbackend = \"nccl\"\n[batch]\nglobal_pairs = 4\n");
+  for (const int num_ranks : {1, 2}) {
+    const CommandResult result = triphase_with("CUDA_VISIBLE_DEVICES=", "train --config " + (folder / "run.toml").string(),
+                                               num_ranks);
+    expect_outcome(result, 71, {"distributed.backend is 'nccl'", "\"mpi\""});
+    EXPECT_EQ(count(result.output, "CommError"), 1) << result.output;
+  }
 }
 
 TEST(Phantom, TheCommandTakesWhatTheCohortTakes) {

@@ -108,7 +108,7 @@ std::vector<KeyCase> key_cases() {
       {"precision.memory_format", {"\"contiguous\"", "\"channels_last_3d\""}, {"\"nhwc\""}},
       {"precision.recompute", {"\"none\"", "\"blocks\"", "\"stages\""}, {"\"all\""}},
       {"precision.deterministic", {"false"}, {"0"}},
-      {"distributed.backend", {"\"auto\"", "\"self\"", "\"mpi\""}, {"\"nccl\"", "\"gloo\""}},
+      {"distributed.backend", {"\"auto\"", "\"self\"", "\"mpi\"", "\"nccl\""}, {"\"gloo\""}},
       {"distributed.overlap", {"\"auto\"", "\"on\"", "\"off\""}, {"\"yes\"", "true"}},
       {"distributed.bucket_bytes", {"1024"}, {"0"}},
       {"distributed.reduction", {"\"fast\""}, {"\"ordered\"", "\"tree\""}},
@@ -184,7 +184,6 @@ TEST(RunConfig, ResolvedFileGivesTheSameRun) {
 
 TEST(RunConfig, WhatTheDesignHasAndThisBuildHasNotIsRefusedByName) {
   const std::vector<std::pair<std::string, std::string>> refused{
-      {"distributed.backend=nccl", "nccl"},
       {"data.report_sections=alternate", "alternate"}};
   for (const auto& [set, word] : refused)
     test::expect_error<ConfigError>([&] { static_cast<void>(from_sets({set})); }, ExitCode::kUsage,

@@ -298,8 +298,7 @@ void read_precision_table(ConfigReader& reader, PrecisionOptions& options) {
 }
 
 void read_distributed_table(ConfigReader& reader, DistributedOptions& options) {
-  read_word(reader, "distributed.backend", options.backend, {"auto", "self", "mpi"},
-            {{"nccl", "it runs on host memory only"}});
+  read_word(reader, "distributed.backend", options.backend, {"auto", "self", "mpi", "nccl"});
   read_word(reader, "distributed.overlap", options.overlap, {"auto", "on", "off"});
   read_range(reader, "distributed.bucket_bytes", options.bucket_bytes, 1024, std::int64_t{1} << 31);
   read_word(reader, "distributed.reduction", options.reduction, {"fast", "ordered"});
