@@ -39,6 +39,7 @@ void hash_entry(StreamingHash& hash, const ShardRecord& record) {
   hash.update(std::as_bytes(std::span(entry.tokens)));
   hash.update(std::as_bytes(std::span(entry.labels)));
   hash.update(std::as_bytes(std::span(&record.chunk_hash, 1)));
+  if (!entry.report_group.empty()) hash.update(str("report_group", '\0', entry.report_group, '\0'));
 }
 
 }  // namespace

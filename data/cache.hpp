@@ -124,6 +124,7 @@ struct CacheEntry {
   std::string patient_id;
   std::string site;
   std::string split;
+  std::string report_group{};        ///< samples of one name share their report; empty: its own
   std::vector<std::int64_t> tokens;  ///< with both specials, no padding
   std::vector<std::int8_t> labels;   ///< one per finding; -1 unknown
   Affine affine{};

@@ -120,16 +120,18 @@ PreparedStudy prepare_study(const CachePlan& plan, const StudyRecord& study,
   record.entry.site = study.site;
   record.entry.split = study.split;
   record.entry.labels = study.labels;
+  record.entry.report_group = study.report_group;
   record.report = study.report;
+  record.correction = study.correction;
   record.entry.tokens = tokenizer.encode(prepare_report(study.report, plan.spec.text_preparation),
                                          plan.spec.max_text_tokens);
   TRIPHASE_CHECK_CODE(DataError, kMissingInput, has_image(study), "'", study.image.string(),
-                      "' is not there, or is no file.");
+                      "' is not there, or is no file and no folder.");
   record.source_bytes = scan_bytes(study.image);
   record.source_mtime_ns = scan_mtime_ns(study.image);
   record.source_hash = hash_scan(study.image);
 
-  PreparedVolume volume = prepare_nifti(study.image, plan.spec.preprocess);
+  PreparedVolume volume = prepare_scan(study.image, plan.spec.preprocess, {}, study.correction);
   record.entry.affine = volume.affine;
   prepared.chunk = std::move(volume.bytes);
   if (plan.spec.compression == Compression::kZstd)

@@ -80,6 +80,7 @@ bool is_same_study(const StudyRecord& wanted, const ShardRecord& stored) {
   return entry.id == wanted.id && entry.patient_id == wanted.patient_id &&
          entry.site == wanted.site && entry.split == wanted.split &&
          entry.labels == wanted.labels && stored.report == wanted.report &&
+         entry.report_group == wanted.report_group && stored.correction == wanted.correction &&
          source_is_unchanged(wanted, stored);
 }
 

@@ -2,6 +2,8 @@
 #include "data/cache_shard.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdio>
 #include <regex>
 
@@ -23,6 +25,10 @@ void hash_text(StreamingHash& hash, const std::string& text) {
   hash.update(text);
 }
 
+std::array<double, 5> numbers_of(const ScanCorrection& c) {
+  return {c.hu_slope, c.hu_intercept, c.spacing_mm[0], c.spacing_mm[1], c.spacing_mm[2]};
+}
+
 void hash_record(StreamingHash& hash, const ShardRecord& record) {
   for (const std::string* text : {&record.entry.id, &record.entry.patient_id, &record.entry.site,
                                   &record.entry.split, &record.report})
@@ -35,6 +41,16 @@ void hash_record(StreamingHash& hash, const ShardRecord& record) {
   hash_number(hash, static_cast<std::uint64_t>(record.source_bytes));
   hash_number(hash, static_cast<std::uint64_t>(record.source_mtime_ns));
   hash_number(hash, record.chunk_hash);
+  // What most caches do not have is hashed where it is, so that theirs stays as it was.
+  if (!record.entry.report_group.empty()) {
+    hash_text(hash, "report_group");
+    hash_text(hash, record.entry.report_group);
+  }
+  if (!record.correction.is_none()) {
+    hash_text(hash, "correction");
+    for (const double number : numbers_of(record.correction))
+      hash_number(hash, std::bit_cast<std::uint64_t>(number));
+  }
 }
 
 /// What the type of /volumes must be.
@@ -142,6 +158,12 @@ void read_numbers(const h5::Id& file, ShardFacts& facts) {
     record.source_mtime_ns = source_mtimes[at];
     record.chunk_hash = chunk_hashes[at];
   }
+  if (!h5::has_dataset(file, "correction")) return;
+  const auto corrections = h5::read_array<double>(file, "correction", {n, 5});
+  for (std::size_t i = 0; i < facts.records.size(); ++i) {
+    const double* row = corrections.data() + 5 * i;
+    facts.records[i].correction = {row[0], row[1], {row[2], row[3], row[4]}};
+  }
 }
 
 void read_texts(const h5::Id& file, ShardFacts& facts) {
@@ -155,6 +177,8 @@ void read_texts(const h5::Id& file, ShardFacts& facts) {
   fill("site", [](ShardRecord& r) -> std::string& { return r.entry.site; });
   fill("split", [](ShardRecord& r) -> std::string& { return r.entry.split; });
   fill("report", [](ShardRecord& r) -> std::string& { return r.report; });
+  if (h5::has_dataset(file, "report_group"))
+    fill("report_group", [](ShardRecord& r) -> std::string& { return r.entry.report_group; });
 }
 
 ShardFacts read_facts(const std::filesystem::path& path) {

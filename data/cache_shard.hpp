@@ -16,6 +16,7 @@ namespace triphase::data {
 struct ShardRecord {
   CacheEntry entry;
   std::string report;
+  ScanCorrection correction;     ///< of the manifest
   std::uint64_t source_hash = 0;  ///< xxh3 of the image file
   std::int64_t source_bytes = 0;
   std::int64_t source_mtime_ns = 0;

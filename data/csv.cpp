@@ -7,12 +7,16 @@
 namespace triphase::data {
 namespace {
 
+constexpr std::size_t kMaxFieldBytes = std::size_t{16} << 20;
+
 /// One pass over the text; every character is looked at once.
 class CsvParser {
  public:
   CsvParser(const std::string& text, const std::string& name) : text_(text), name_(name) {}
 
   std::vector<CsvRow> parse() {
+    TRIPHASE_CHECK(DataError, !text_.starts_with("\xFF\xFE") && !text_.starts_with("\xFE\xFF"), "'",
+                   name_, "' is in UTF-16. Save it as CSV in UTF-8.");
     if (text_.starts_with("\xEF\xBB\xBF")) position_ = 3;  // a byte order mark, as Excel writes it
     while (position_ < text_.size()) {
       CsvRow row = parse_row();
@@ -28,6 +32,9 @@ class CsvParser {
     row.line = line_;
     for (;;) {
       row.fields.push_back(peek() == '"' ? quoted_field() : plain_field());
+      TRIPHASE_CHECK(DataError, row.fields.back().size() <= kMaxFieldBytes, "'", name_, "' line ",
+                     row.line, ": a field has ", row.fields.back().size(),
+                     " bytes, more than any report. Look for a quote that is not closed.");
       if (peek() != ',') break;
       ++position_;
     }

@@ -93,6 +93,10 @@ Id open_dataset(const Id& file, const std::string& name) {
   return {H5_TRY(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT)), H5Dclose};
 }
 
+bool has_dataset(const Id& file, const std::string& name) {
+  return H5_TRY(H5Lexists(file.get(), name.c_str(), H5P_DEFAULT)) > 0;
+}
+
 std::vector<std::int64_t> shape_of(const Id& dataset, int rank) {
   const Id space(H5_TRY(H5Dget_space(dataset.get())), H5Sclose);
   const int found = H5_TRY(H5Sget_simple_extent_ndims(space.get()));

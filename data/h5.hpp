@@ -55,6 +55,7 @@ class Id {
 [[nodiscard]] Id open_file(const std::filesystem::path& path);
 
 [[nodiscard]] Id open_dataset(const Id& file, const std::string& name);
+[[nodiscard]] bool has_dataset(const Id& file, const std::string& name);
 /// Lengths of a dataset along its axes. @throws DataError when there are not `rank` of them
 [[nodiscard]] std::vector<std::int64_t> shape_of(const Id& dataset, int rank);
 

@@ -2,6 +2,7 @@
 #include "data/manifest.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -25,9 +26,19 @@ struct Columns {
   std::size_t id = 0, patient_id = 0, site = 0, split = 0, image = 0;
   std::optional<std::size_t> report;
   std::optional<std::size_t> report_path;
+  std::optional<std::size_t> report_group;
+  std::vector<std::pair<std::size_t, double*(*)(ScanCorrection&)>> corrections;  ///< column, number
   std::vector<std::pair<std::size_t, std::string>> labels;    ///< column, finding
   std::vector<std::pair<std::size_t, std::string>> metadata;  ///< column, name
 };
+
+/// The columns that correct a scan, and what of it they hold.
+const std::pair<const char*, double* (*)(ScanCorrection&)> kCorrections[] = {
+    {"hu_slope", [](ScanCorrection& c) { return &c.hu_slope; }},
+    {"hu_intercept", [](ScanCorrection& c) { return &c.hu_intercept; }},
+    {"spacing_x_mm", [](ScanCorrection& c) { return &c.spacing_mm[0]; }},
+    {"spacing_y_mm", [](ScanCorrection& c) { return &c.spacing_mm[1]; }},
+    {"spacing_z_mm", [](ScanCorrection& c) { return &c.spacing_mm[2]; }}};
 
 std::string place(const fs::path& path, std::int64_t line) {
   return str("manifest '", path.string(), "' line ", line, ": ");
@@ -69,6 +80,14 @@ Columns read_header(const CsvRow& header, const fs::path& path) {
                               columns.image};
   if (columns.report) taken.insert(*columns.report);
   if (columns.report_path) taken.insert(*columns.report_path);
+  columns.report_group = find_column(header.fields, "report_group");
+  if (columns.report_group) taken.insert(*columns.report_group);
+  for (const auto& [name, number] : kCorrections) {
+    const std::optional<std::size_t> column = find_column(header.fields, name);
+    if (!column) continue;
+    columns.corrections.emplace_back(*column, number);
+    taken.insert(*column);
+  }
   for (std::size_t i = 0; i < header.fields.size(); ++i) {
     const std::string& name = header.fields[i];
     if (taken.contains(i)) continue;
@@ -124,6 +143,23 @@ std::string read_report(const CsvRow& row, const Columns& columns, const fs::pat
   }
 }
 
+/// An empty cell leaves the scan as its file has it.
+ScanCorrection read_correction(const CsvRow& row, const Columns& columns, const fs::path& path) {
+  ScanCorrection correction;
+  for (const auto& [column, number] : columns.corrections) {
+    const std::string& text = row.fields[column];
+    if (text.empty()) continue;
+    const auto [end, error] =
+        std::from_chars(text.data(), text.data() + text.size(), *number(correction));
+    TRIPHASE_CHECK(DataError, error == std::errc() && end == text.data() + text.size(),
+                   place(path, row.line), "'", text, "' is no number. Write it as in 0.75.");
+  }
+  const std::string fault = fault_of(correction);
+  TRIPHASE_CHECK(DataError, fault.empty(), place(path, row.line), fault,
+                 ", which no scan has. Correct it, or leave it empty to take the file's own.");
+  return correction;
+}
+
 StudyRecord read_record(const CsvRow& row, const Columns& columns, const fs::path& path) {
   TRIPHASE_CHECK(DataError, row.fields.size() == columns.count, place(path, row.line), "there are ",
                  row.fields.size(), " fields, the header has ", columns.count,
@@ -138,17 +174,19 @@ StudyRecord read_record(const CsvRow& row, const Columns& columns, const fs::pat
   record.split = need_text(row, columns.split, "split", path);
   record.image = path.parent_path() / need_text(row, columns.image, "image", path);
   record.report = read_report(row, columns, path);
+  if (columns.report_group) record.report_group = row.fields[*columns.report_group];
+  record.correction = read_correction(row, columns, path);
   for (const auto& [column, finding] : columns.labels)
     record.labels.push_back(parse_label(row.fields[column], finding, path, row.line));
   for (const auto& [column, name] : columns.metadata) record.metadata[name] = row.fields[column];
   return record;
 }
 
-/// Ids are unique; a patient's studies are all in one split, or results would be too good. Messages
+/// Ids are unique; a patient's and a report's studies are all in one split, or results would be too good. Messages
 /// go into logs, where patients' names have no place: studies and lines stand for them.
 void check_records(const Manifest& manifest) {
   std::map<std::string, std::int64_t> line_of_id;
-  std::map<std::string, const StudyRecord*> first_of_patient;
+  std::map<std::string, const StudyRecord*> first_of_patient, first_of_group;
   for (const StudyRecord& record : manifest.records) {
     const auto [id, is_new] = line_of_id.emplace(record.id, record.line);
     TRIPHASE_CHECK(DataError, is_new, place(manifest.path, record.line), "the id '", record.id,
@@ -158,6 +196,12 @@ void check_records(const Manifest& manifest) {
                    "the patient of study '", record.id, "' is in split '", record.split,
                    "' here and in split '", first.split, "' in line ", first.line, " (study '",
                    first.id, "'). Put all studies of a patient in one split.");
+    if (record.report_group.empty()) continue;
+    const StudyRecord& shared = *first_of_group.emplace(record.report_group, &record).first->second;
+    TRIPHASE_CHECK(DataError, shared.split == record.split, place(manifest.path, record.line),
+                   "study '", record.id, "' shares its report with study '", shared.id, "' of line ",
+                   shared.line, ", but is in split '", record.split, "' and that in '", shared.split,
+                   "'. Put all studies of a report group in one split.");
   }
 }
 
@@ -184,7 +228,7 @@ Manifest read_manifest(const fs::path& path) {
 
 bool has_image(const StudyRecord& record) {
   std::error_code ignored;
-  return fs::is_regular_file(record.image, ignored);
+  return fs::is_regular_file(record.image, ignored) || fs::is_directory(record.image, ignored);
 }
 
 void check_images_exist(const Manifest& manifest) {
@@ -192,7 +236,7 @@ void check_images_exist(const Manifest& manifest) {
     TRIPHASE_CHECK_CODE(DataError, kMissingInput, has_image(record),
                         place(manifest.path, record.line), "the image '", record.image.string(),
                         "' of study '", record.id,
-                        "' is not a file. Check the path; it is relative to the manifest.");
+                        "' is no file and no folder. Check the path; it is relative to the manifest.");
   }
 }
 

@@ -94,7 +94,8 @@ std::vector<fs::path> nifti_files(const fs::path& path) {
   return files;
 }
 
-StoredScan open_nifti(const fs::path& path, const NiftiLimits& limits) {
+StoredScan open_nifti(const fs::path& path, const NiftiLimits& limits,
+                      const ScanCorrection& correction) {
   const std::string name = path.string();
   StoredScan scan;
   MappedFile file(path);
@@ -107,15 +108,18 @@ StoredScan open_nifti(const fs::path& path, const NiftiLimits& limits) {
   const auto bytes =
       take_bytes(std::move(file), scan.header.end_of_voxels(), files.back().string(), scan);
   if (!is_pair) check_nifti_extensions(bytes, scan.header, name);
-  scan.affine = nifti_affine(scan.header, files.front().string());
+  scan.affine = corrected_affine(nifti_affine(scan.header, files.front().string()), correction);
+  scan.header.slope *= correction.hu_slope;
+  scan.header.intercept = correction.hu_slope * scan.header.intercept + correction.hu_intercept;
   scan.voxels =
       bytes.subspan(static_cast<std::size_t>(scan.header.voxel_offset),
                     static_cast<std::size_t>(scan.header.num_voxels() * scan.header.bytes_per_voxel));
   return scan;
 }
 
-Volume read_nifti(const fs::path& path, const NiftiLimits& limits) {
-  const StoredScan scan = open_nifti(path, limits);
+Volume read_nifti(const fs::path& path, const NiftiLimits& limits,
+                  const ScanCorrection& correction) {
+  const StoredScan scan = open_nifti(path, limits, correction);
   check_voxels_finite(scan, path.string());
   Volume volume;
   volume.shape = scan.header.shape;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "data/scan_correction.hpp"
 #include "data/volume.hpp"
 
 #include <filesystem>
@@ -20,12 +21,13 @@ struct NiftiLimits {
 ///
 /// Affine: sform, else qform, else the base affine, with MONAI's repair when the column norms disagree
 /// with pixdim. Intensities: slope*x + intercept in float64, then float32 (slope 0 or not finite: none).
-/// A fourth axis of length 1 is dropped.
+/// A fourth axis of length 1 is dropped. `correction` comes on top of all that.
 /// Source: NIfTI-1 standard; nibabel 5 and MONAI 1.5 for the rules of precedence.
 /// @throws DataError (66) when the file is not there; (65) when it is cut short, not NIfTI, of an
 ///         unsupported type, larger than the limits, half of a pair, or holds voxels that are not finite.
 ///         Purely local.
-[[nodiscard]] Volume read_nifti(const std::filesystem::path& path, const NiftiLimits& limits = {});
+[[nodiscard]] Volume read_nifti(const std::filesystem::path& path, const NiftiLimits& limits = {},
+                                const ScanCorrection& correction = {});
 
 /// The files that make up a scan: the path itself, or for half of a pair the header and then the voxels.
 /// @throws DataError when a half is missing

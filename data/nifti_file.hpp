@@ -19,7 +19,8 @@ struct StoredScan {
 };
 
 /// Opens a scan; its voxels may still be not finite. @throws DataError as read_nifti()
-[[nodiscard]] StoredScan open_nifti(const std::filesystem::path& path, const NiftiLimits& limits);
+[[nodiscard]] StoredScan open_nifti(const std::filesystem::path& path, const NiftiLimits& limits,
+                                    const ScanCorrection& correction = {});
 
 /// Voxels in HU. @param from the first of `count` voxels as stored
 using ConvertVoxels = void (*)(const std::byte* from, std::int64_t count, const NiftiHeader& header,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "data/dicom/dicom.hpp"
 #include "data/nifti_file.hpp"
 #include "data/prepare_kernel.hpp"
 #include "data/sampling.hpp"
@@ -190,17 +191,25 @@ bool is_axial(const SamplingPlan& plan) {
   return plan.is_by_axis && plan.source.stored_axis == std::array<std::size_t, 3>{0, 1, 2};
 }
 
+PreparedVolume encoded(const Volume& volume, const PreprocessOptions& options) {
+  return {encode_voxels(volume.voxels, codec_for(options)), volume.affine};
+}
+
 }  // namespace
 
+PreparedVolume prepare_scan(const std::filesystem::path& path, const PreprocessOptions& options,
+                            const NiftiLimits& limits, const ScanCorrection& correction) {
+  if (!std::filesystem::is_directory(path)) return prepare_nifti(path, options, limits, correction);
+  return encoded(preprocess(read_dicom(path, limits, correction), options), options);
+}
+
 PreparedVolume prepare_nifti(const std::filesystem::path& path, const PreprocessOptions& options,
-                             const NiftiLimits& limits) {
+                             const NiftiLimits& limits, const ScanCorrection& correction) {
   check_preprocess_options(options);
-  const StoredScan scan = open_nifti(path, limits);
+  const StoredScan scan = open_nifti(path, limits, correction);
   const SamplingPlan plan = plan_sampling(scan.header.shape, scan.affine, options);
-  if (!is_axial(plan)) {
-    const Volume volume = preprocess(read_nifti(path, limits), options);
-    return {encode_voxels(volume.voxels, codec_for(options)), volume.affine};
-  }
+  if (!is_axial(plan))
+    return encoded(preprocess(read_nifti(path, limits, correction), options), options);
   check_voxels_finite(scan, path.string());
   PreparedVolume prepared;
   prepared.affine = plan.affine;

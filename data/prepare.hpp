@@ -21,6 +21,13 @@ struct PreparedVolume {
 /// @throws ConfigError, DataError as they do. Purely local.
 [[nodiscard]] PreparedVolume prepare_nifti(const std::filesystem::path& path,
                                            const PreprocessOptions& options,
-                                           const NiftiLimits& limits = {});
+                                           const NiftiLimits& limits = {},
+                                           const ScanCorrection& correction = {});
+
+/// prepare_nifti() of a file, or of a folder read_dicom(), preprocess() and encode_voxels().
+[[nodiscard]] PreparedVolume prepare_scan(const std::filesystem::path& path,
+                                          const PreprocessOptions& options,
+                                          const NiftiLimits& limits = {},
+                                          const ScanCorrection& correction = {});
 
 }  // namespace triphase::data

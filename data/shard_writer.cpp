@@ -103,6 +103,24 @@ void write_labels_and_affines(const h5::Id& file, const ShardFacts& facts) {
   h5::write_array(file, "affine", affines, {n, 4, 4});
 }
 
+/// Left out where no record has any.
+void write_what_few_have(const h5::Id& file, const ShardFacts& facts) {
+  const auto any = [&](auto&& has) {
+    return std::any_of(facts.records.begin(), facts.records.end(), has);
+  };
+  if (any([](const ShardRecord& r) { return !r.entry.report_group.empty(); }))
+    write_texts(file, "report_group", facts,
+                [](const ShardRecord& r) { return r.entry.report_group; });
+  if (!any([](const ShardRecord& r) { return !r.correction.is_none(); })) return;
+  std::vector<double> rows;
+  for (const ShardRecord& record : facts.records) {
+    const ScanCorrection& c = record.correction;
+    rows.insert(rows.end(), {c.hu_slope, c.hu_intercept});
+    rows.insert(rows.end(), c.spacing_mm.begin(), c.spacing_mm.end());
+  }
+  h5::write_array(file, "correction", rows, {static_cast<std::int64_t>(facts.records.size()), 5});
+}
+
 void write_facts(const h5::Id& file, const ShardFacts& facts) {
   h5::write_attribute(file, "format", std::string("triphase-cache"));
   h5::write_attribute(file, "spec", facts.spec.text());
@@ -124,6 +142,7 @@ void write_facts(const h5::Id& file, const ShardFacts& facts) {
                              [](const ShardRecord& r) { return r.source_mtime_ns; });
   write_column<std::uint64_t>(file, "chunk_hash", facts,
                               [](const ShardRecord& r) { return r.chunk_hash; });
+  write_what_few_have(file, facts);
 }
 
 }  // namespace

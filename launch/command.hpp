@@ -22,6 +22,7 @@ struct Command {
 };
 
 [[nodiscard]] Command phantom_command();
+[[nodiscard]] Command cache_import_command();
 [[nodiscard]] Command cache_build_command();
 [[nodiscard]] Command cache_verify_command();
 [[nodiscard]] Command cache_show_command();

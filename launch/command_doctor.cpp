@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/parallel.hpp"
+#include "data/dicom/dicom.hpp"
 #include "data/library_versions.hpp"
 #include "dist/gpu_libraries.hpp"
 #include "launch/command.hpp"
@@ -48,6 +49,7 @@ ExitCode examine(dist::Runtime& runtime, int threads, const std::vector<std::str
   row("LibTorch", TORCH_VERSION);
   row("MPI", dist::Runtime::library_version());
   row("HDF5", data::hdf5_version());
+  row("DICOM", data::dicom_support());
   row("cores for this rank", std::to_string(available_cores()));
   row("memory", memory_gib("MemTotal") + ", available " + memory_gib("MemAvailable"));
   row("free disk here", free_space("."));

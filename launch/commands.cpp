@@ -5,7 +5,7 @@ namespace triphase::launch {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> all{
-      phantom_command(),        cache_build_command(),     cache_verify_command(),
+      phantom_command(),        cache_import_command(),    cache_build_command(),     cache_verify_command(),
       cache_show_command(),     train_command(),           evaluate_command(),
       embed_command(),          study_command(),           report_command(),
       weights_show_command(),   weights_convert_command(), weights_merge_command(),

@@ -12,7 +12,7 @@ packages=(
   g++ cmake ninja-build ccache git ca-certificates python3-venv
   openmpi-bin libopenmpi-dev libhdf5-dev libboost-program-options-dev libtomlplusplus-dev
   nlohmann-json3-dev libxxhash-dev libdeflate-dev zlib1g-dev libzstd-dev libpcre2-dev libgtest-dev hdf5-tools
-  iproute2
+  libzip-dev libpugixml-dev libdcmtk-dev iproute2
 )
 
 say() { printf '[setup] %s\n' "$*"; }

@@ -63,7 +63,7 @@ struct LossOptions {
   double scale_max = 100;  ///< the log-scale is clamped at ln(scale_max)
   double bias_init = -10;           ///< siglip's, which is added to every logit and learns
   std::string negatives = "global";  ///< "global", "local" (of the same rank) or "site"
-  std::string positives = "pair";    ///< "pair", "patient" or "text" (the same tokens)
+  std::string positives = "pair";    ///< "pair" (or report group), "patient" or "text" (the same tokens)
   std::string transport = "gather";  ///< of the texts' embeddings: "gather" or "ring"
   double phenotype_weight = 0;  ///< weight of the BCE on the label columns; 0: off
 };

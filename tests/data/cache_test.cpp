@@ -6,10 +6,12 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <sstream>
 
 #include "base/json.hpp"
 #include "base/parallel.hpp"
 #include "base/random.hpp"
+#include "data/affine.hpp"
 #include "data/nifti.hpp"
 #include "data/tokenizer.hpp"
 #include "data/voxel_codec.hpp"
@@ -226,6 +228,65 @@ TEST(CacheBuild, OnlyWhatChangedIsBuiltAgain) {
   other.max_text_tokens = 32;
   EXPECT_EQ(cohort.build(other), 9) << "another specification";
   EXPECT_EQ(Cache(cohort.cache()).spec().max_text_tokens, 32);
+}
+
+/// A scan whose manifest says what its file does not is cached as the scan that it should have been.
+TEST(CacheBuild, ACorrectedScanIsCachedAsTheScanThatItShouldHaveBeen) {
+  CacheCohort right(3), raw(3);
+  const Volume scan = read_nifti(right.image(0));
+  Volume stored = scan;  // as a scanner's numbers, with other spacings
+  for (float& voxel : stored.voxels) voxel = (voxel + 1024) / 2;
+  for (float& voxel : stored.voxels) voxel = std::floor(voxel);
+  Volume wanted = scan;
+  for (std::size_t i = 0; i < wanted.voxels.size(); ++i) wanted.voxels[i] = 2 * stored.voxels[i] - 1024;
+  for (std::size_t row = 0; row < 3; ++row) {
+    wanted.affine[row][0] *= 1.5;
+    wanted.affine[row][2] *= 0.75;
+  }
+  write_nifti(right.image(0), wanted);
+  write_nifti(raw.image(0), stored);
+  const auto spacings = column_norms(linear_part(wanted.affine));
+  const auto write_manifest = [&](const std::string& correction) {
+    std::string text = read_text(raw.options().manifest);
+    if (!text.starts_with("hu_slope")) text = "hu_slope,hu_intercept,spacing_x_mm,spacing_z_mm," + text;
+    std::string lines;
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) {
+      if (line.find("id0,") != std::string::npos)
+        line = correction + line.substr(line.find("id0,"));
+      else if (!line.starts_with("hu_slope") && !line.starts_with(",,,,"))
+        line = ",,,," + line;
+      lines += line + "\n";
+    }
+    write_text(raw.options().manifest, lines);
+  };
+  right.build();
+  write_manifest(str("2,-1024,", spacings[0], ",", spacings[2], ","));
+  EXPECT_EQ(raw.build(), 3);
+  EXPECT_EQ(raw.build(), 0) << "nothing changed";
+  EXPECT_EQ(read_volume(Cache(raw.cache()), 0), read_volume(Cache(right.cache()), 0));
+  EXPECT_EQ(Cache(raw.cache()).entries()[0].affine, Cache(right.cache()).entries()[0].affine);
+  write_manifest("2,-1000,,,");
+  EXPECT_EQ(raw.build(), 3) << "another correction";
+  EXPECT_NE(read_volume(Cache(raw.cache()), 0), read_volume(Cache(right.cache()), 0));
+}
+
+TEST(CacheBuild, AReportGroupReachesTheCacheAndItsHash) {
+  CacheCohort cohort(4);
+  cohort.build();
+  const std::string before = Cache(cohort.cache()).data_hash();
+  std::string text = read_text(cohort.options().manifest);
+  std::string lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    lines += line + (line.starts_with("id,") ? ",report_group" : line.starts_with("id1") || line.starts_with("id2") ? ",g" : ",") + "\n";
+  write_text(cohort.options().manifest, lines);
+  EXPECT_EQ(cohort.build(), 3);  // the shard of the first three
+  const Cache cache(cohort.cache());
+  EXPECT_EQ(cache.entries()[0].report_group, "");
+  EXPECT_EQ(cache.entries()[1].report_group, "g");
+  EXPECT_EQ(cache.entries()[2].report_group, "g");
+  EXPECT_NE(cache.data_hash(), before);
 }
 
 TEST(CacheBuild, LeftoversOfACrashAreNoHindranceAndGoAway) {

@@ -104,6 +104,32 @@ TEST(Manifest, EveryFaultNamesFileAndLine) {
                  {"line 3", "zero byte"});
 }
 
+constexpr const char* kCorrected =
+    "id,patient_id,site,split,image,report,report_group,spacing_z_mm,hu_slope,hu_intercept,spacing_x_mm\n";
+
+TEST(Manifest, ScansAreCorrectedAndReportsSharedByOptionalColumns) {
+  const Manifest manifest = manifest_of(std::string(kCorrected) +
+                                        "a,p,s,train,a.nii,r,g,2.5,2,-1024.5,0.75\n"
+                                        "b,p,s,train,b.nii,r,g,,,,\nc,q,s,test,c.nii,r,,,,-1e3,\n");
+  EXPECT_EQ(manifest.records[0].report_group, "g");
+  EXPECT_EQ(manifest.records[0].correction, (ScanCorrection{2, -1024.5, {0.75, 0, 2.5}}));
+  EXPECT_EQ(manifest.records[1].report_group, "g");
+  EXPECT_TRUE(manifest.records[1].correction.is_none());
+  EXPECT_EQ(manifest.records[2].report_group, "");
+  EXPECT_EQ(manifest.records[2].correction, (ScanCorrection{1, -1000, {0, 0, 0}}));
+  EXPECT_TRUE(manifest.records[0].metadata.empty());
+  const std::string good = std::string(kCorrected) + "a,p,s,train,a.nii,r,g,,,,\n";
+  for (const auto& [row, word] : std::vector<std::pair<std::string, std::string>>{
+           {"b,q,s,train,b.nii,r,,1 mm,,,", "'1 mm' is no number"},
+           {"b,q,s,train,b.nii,r,,,0,,", "hu_slope is 0"},
+           {"b,q,s,train,b.nii,r,,,nan,,", "hu_slope is nan"},
+           {"b,q,s,train,b.nii,r,,,,inf,", "hu_intercept is inf"},
+           {"b,q,s,train,b.nii,r,,-2,,,", "spacing_z_mm is -2"},
+           {"b,q,s,train,b.nii,r,,,,,1e9", "spacing_x_mm is 1e+09"},
+           {"b,q,s,test,b.nii,r,g,,,,", "shares its report with study 'a' of line 2"}})
+    expect_refused(good + row + "\n", {"line 3", word});
+}
+
 TEST(Manifest, NoFaultNamesAPatient) {
   for (const char* fault :
        {"b,Jane-Doe,s,test,b.nii,r,1,0,x\n", "a,Jane-Doe,s,train,b.nii,r,1,0,x\n",
@@ -123,6 +149,16 @@ TEST(Manifest, AMissingManifestOrImageIsAMissingInput) {
   const Manifest manifest = manifest_of(std::string(kHeader) + "a,p,s,train,a.nii,r,1,0,x\n");
   expect_error<DataError>([&] { check_images_exist(manifest); }, ExitCode::kMissingInput,
                           {"line 2", "a.nii", "'a'"});
+}
+
+TEST(Csv, TextsOfOtherProgramsAreReadOrNamed) {
+  expect_error<DataError>([] { (void)parse_csv(std::string("\xFF\xFEi\0d\0", 6), "m.csv"); }, ExitCode::kBadData,
+                          {"m.csv", "UTF-16"});
+  expect_error<DataError>([] { (void)parse_csv("\xFE\xFF", "m.csv"); }, ExitCode::kBadData, {"UTF-16"});
+  const std::string large(std::size_t{10} << 20, 'x');
+  EXPECT_EQ(parse_csv("a,\"" + large + "\"\n", "m.csv")[0].fields[1].size(), large.size());
+  expect_error<DataError>([&] { (void)parse_csv("a\n\"" + large + large + "\"\n", "m.csv"); }, ExitCode::kBadData,
+                          {"m.csv", "line 2", "bytes"});
 }
 
 /// Random fields, quoted by csv_field(), come back as they were.

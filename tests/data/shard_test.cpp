@@ -111,6 +111,27 @@ TEST(Shard, WhatIsWrittenIsReadBack) {
   }
 }
 
+/// Datasets that most shards do not have: they come back, and where no record has any, there is none.
+TEST(Shard, CorrectionsAndReportGroupsComeBack) {
+  const TemporaryFolder folder;
+  ShardFacts facts = three_records();
+  facts.records[1].entry.report_group = "g";
+  facts.records[2].correction = {2, -1024, {0.5, 0, 1.25}};
+  ShardWriter writer(folder / "a.h5", facts.spec, 3);
+  for (std::int64_t i = 0; i < 3; ++i) writer.write_volume(i, chunk_of(i));
+  writer.finish(facts);
+  const ShardFacts read = read_shard(folder / "a.h5");
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(read.records[i].entry.report_group, facts.records[i].entry.report_group);
+    EXPECT_EQ(read.records[i].correction, facts.records[i].correction);
+  }
+  write_shard(folder / "b.h5", {0, 1, 2});
+  const auto held = h5::lock();
+  const h5::Id file = h5::open_file(folder / "b.h5");
+  for (const char* name : {"report_group", "correction"}) EXPECT_FALSE(h5::has_dataset(file, name));
+  EXPECT_TRUE(h5::has_dataset(file, "report"));
+}
+
 TEST(Shard, TheOrderOfWritingLeavesNoTrace) {
   const TemporaryFolder folder;
   write_shard(folder / "a.h5", {0, 1, 2});
@@ -154,6 +175,10 @@ TEST(Shard, EveryFactIsPartOfTheHash) {
       [](ShardFacts& f) { ++f.records[2].source_bytes; },
       [](ShardFacts& f) { ++f.records[2].source_mtime_ns; },
       [](ShardFacts& f) { ++f.records[2].chunk_hash; },
+      [](ShardFacts& f) { f.records[1].entry.report_group = "g"; },
+      [](ShardFacts& f) { f.records[1].correction.hu_slope = 2; },
+      [](ShardFacts& f) { f.records[1].correction.hu_intercept = -1; },
+      [](ShardFacts& f) { f.records[1].correction.spacing_mm[2] = 0.5; },
       [](ShardFacts& f) {  // the same letters, otherwise divided
         f.records[0].entry.id = "id";
         f.records[0].entry.patient_id = "0p0";

@@ -642,6 +642,123 @@ def with_damage(files, valid):
     return files
 
 
+# --- tables ------------------------------------------------------------------------------------------------------
+
+HEADER = b"id,patient_id,site,split,image,report,label:hcc\n"
+ROW = b"a,p,s,train,a.nii,r,1\n"
+
+
+def csv_files():
+    corrected = HEADER[:-1] + b",report_group,hu_slope,spacing_z_mm\n"
+    return {
+        "ok-manifest": HEADER + ROW + b'b,q,s,test,b.nii,"say ""no"", then\nstop",\n',
+        "ok-byte-order-mark": b"\xef\xbb\xbf" + HEADER + ROW,
+        "ok-line-ends": (HEADER + ROW).replace(b"\n", b"\r\n") + b"\r\n\r\n",
+        "ok-corrected": corrected + ROW[:-1] + b",g,2,1.25\n" + b"b,p,s,train,b.nii,r,1,g,,\n",
+        "ok-long-report": HEADER + b'a,p,s,train,a.nii,"' + b"word " * 2000 + b'",1\n',
+        "bad-nothing": b"",
+        "bad-header-alone": HEADER,
+        "bad-utf-16": b"\xff\xfe" + (HEADER + ROW).decode().encode("utf-16-le"),
+        "bad-utf-16-big": b"\xfe\xff" + (HEADER + ROW).decode().encode("utf-16-be"),
+        "bad-latin-1": HEADER + b"a,p,s,train,a.nii,caf\xe9,1\n",
+        "bad-zero-byte": HEADER + b"a,p,s,train,a.nii,r\0,1\n",
+        "bad-quote-open": HEADER + b'a,p,s,train,a.nii,"r,1\n',
+        "bad-quote-inside": HEADER + b'a,p,s,train,a.nii,"r"r,1\n',
+        "bad-semicolons": (HEADER + ROW).replace(b",", b";"),
+        "bad-too-few": HEADER + b"a,p,s\n",
+        "bad-too-many": HEADER + ROW[:-1] + b",x\n",
+        "bad-label": HEADER + b"a,p,s,train,a.nii,r,7\n",
+        "bad-id-twice": HEADER + ROW + b"a,q,s,train,b.nii,r,1\n",
+        "bad-column-twice": b"id,id," + HEADER + ROW,
+        "bad-patient-in-two-splits": HEADER + ROW + b"b,p,s,test,b.nii,r,1\n",
+        "bad-group-in-two-splits": corrected + ROW[:-1] + b",g,,\n" + b"b,q,s,test,b.nii,r,1,g,,\n",
+        "bad-slope-0": corrected + ROW[:-1] + b",,0,\n",
+        "bad-spacing-nan": corrected + ROW[:-1] + b",,,nan\n",
+        "bad-spacing-text": corrected + ROW[:-1] + b",,,1 mm\n",
+        "bad-id-empty": HEADER + b",p,s,train,a.nii,r,1\n",
+    }
+
+
+SHEET_NAMES = {
+    "xl/workbook.xml": '<workbook xmlns:r="r"><sheets><sheet name="a" r:id="r1"/></sheets></workbook>',
+    "xl/_rels/workbook.xml.rels": '<Relationships><Relationship Id="r1" Target="worksheets/sheet1.xml"/></Relationships>',
+    "xl/sharedStrings.xml": "<sst><si><t>study id</t></si><si><r><t>two </t></r><r><t>runs</t></r></si></sst>",
+}
+
+
+def workbook(rows, changes=None, **kinds):
+    parts = {**SHEET_NAMES, "xl/worksheets/sheet1.xml": f"<worksheet><sheetData>{rows}</sheetData></worksheet>", **(changes or {})}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, text in parts.items():
+            if text is not None:
+                file.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
+
+
+def xlsx_files():
+    row = '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="C1" t="inlineStr"><is><t>x_x000D_y</t></is></c></row>'
+    fine = workbook(row)
+    long_text = "w" * 3000
+    many = "<row>" + f'<c t="inlineStr"><is><t>{long_text}</t></is></c>' + "</row>"
+    golden = {f"ok-{name}": (GOLDEN / "tables" / f"{name}.xlsx").read_bytes() for name in ("reports_final", "inline")}
+    sizes = fine.rfind(b"PK\x01\x02")
+    encrypted = bytearray(fine)
+    for at in (i for i in range(len(fine) - 4) if fine[i:i + 4] == b"PK\x03\x04"):
+        encrypted[at + 6] |= 1
+    for at in (i for i in range(len(fine) - 4) if fine[i:i + 4] == b"PK\x01\x02"):
+        encrypted[at + 8] |= 1
+    return golden | {
+        "ok-plain": fine,
+        "ok-no-references": workbook('<row><c><v>1</v></c><c t="b"><v>1</v></c><c t="e"><v>#N/A</v></c></row>'),
+        "ok-rows-far-apart": workbook(row + '<row r="1048576"><c r="A1048576"><v>2</v></c></row>'),
+        "ok-absolute-target": workbook(row, {"xl/_rels/workbook.xml.rels":
+                                             '<Relationships><Relationship Id="r1" Target="/xl/worksheets/sheet1.xml"/></Relationships>'}),
+        "ok-no-strings": workbook('<row><c><v>1</v></c></row>', {"xl/sharedStrings.xml": None}),
+        "bad-nothing": b"",
+        "bad-text": b"study id,Findings\n1,2\n",
+        "bad-zip-of-something": workbook("", {name: None for name in SHEET_NAMES}),
+        "bad-no-sheet": workbook(row, {"xl/workbook.xml": "<workbook><sheets/></workbook>"}),
+        "bad-sheet-elsewhere": workbook(row, {"xl/_rels/workbook.xml.rels": "<Relationships/>"}),
+        "bad-target-outside": workbook(row, {"xl/_rels/workbook.xml.rels":
+                                             '<Relationships><Relationship Id="r1" Target="../../etc/passwd"/></Relationships>'}),
+        "bad-xml": workbook("<row><c>"),
+        "bad-xml-not-text": workbook(row, {"xl/sharedStrings.xml": bytes(range(256))}),
+        "bad-string-index": workbook('<row><c t="s"><v>2</v></c></row>'),
+        "bad-string-index-negative": workbook('<row><c t="s"><v>-1</v></c></row>'),
+        "bad-string-index-text": workbook('<row><c t="s"><v>0x0</v></c></row>'),
+        "bad-column-far": workbook('<row r="1"><c r="XFE1"><v>1</v></c></row>'),
+        "bad-column-overflow": workbook(f'<row r="1"><c r="{"Z" * 40}1"><v>1</v></c></row>'),
+        "bad-reference": workbook('<row r="1"><c r="11"><v>1</v></c></row>'),
+        "bad-row-0": workbook('<row r="0"><c r="A1"><v>1</v></c></row>'),
+        "bad-row-far": workbook('<row r="1048577"><c><v>1</v></c></row>'),
+        "bad-row-text": workbook('<row r="one"><c><v>1</v></c></row>'),
+        "bad-cells": workbook('<row><c r="XFD1"><v>1</v></c></row>' * 20),
+        "bad-text-too-long": workbook(many * 360),
+        "bad-text-by-reference": workbook('<row><c t="s"><v>0</v></c></row>' * 400,
+                                          {"xl/sharedStrings.xml": f"<sst><si><t>{long_text}</t></si></sst>"}),
+        "bad-bomb": workbook(" " * (4 << 20)),
+        "bad-size-lie": fine[:sizes + 24] + struct.pack("<I", 10) + fine[sizes + 28:],
+        "bad-encrypted": bytes(encrypted),
+        "bad-cut": fine[:-30],
+        "bad-deep": workbook("<row>" * 3000),
+        "ok-deep-and-closed": workbook("<row>" * 40_000 + "</row>" * 40_000 + row),
+    }
+
+
+# --- DICOM -------------------------------------------------------------------------------------------------------
+
+def dicom_pairs():
+    def pair(folder):
+        first, second = sorted((GOLDEN / "dicom" / folder).iterdir())[1:3] if "/" in folder else sorted((GOLDEN / "dicom" / folder).iterdir())[:2]
+        return struct.pack("<I", first.stat().st_size) + first.read_bytes() + second.read_bytes()
+
+    hostile = sorted(json.loads((GOLDEN / "dicom" / "hostile.json").read_text()))
+    whole = {"missing", "moved", "one_slice", "uneven"}  # what two slices cannot show
+    return ({f"bad-{name}": pair(f"hostile/{name}") for name in hostile if name not in whole}
+            | {"ok-two_slices": pair("two_slices"), "bad-nothing": struct.pack("<I", 0), "bad-one": struct.pack("<I", 1 << 30) + pair("two_slices")[4:]})
+
+
 def main():
     corpora = {
         "safetensors": with_damage(safetensors_files(), "ok-every-dtype"),
@@ -652,6 +769,9 @@ def main():
         "cache": with_damage(caches(), "ok-two-volumes"),
         "nifti": with_damage(nifti_files(), "ok-plain"),
         "gzip": with_damage(gzip_files(), "ok-whole"),
+        "csv": with_damage(csv_files(), "ok-manifest"),
+        "dicom": with_damage(dicom_pairs(), "ok-two_slices"),
+        "xlsx": with_damage(xlsx_files(), "ok-reports_final"),
     }
     total = 0
     for target, files in corpora.items():

@@ -53,9 +53,9 @@ std::string quoted(const std::filesystem::path& path) { return "\"" + path.strin
 
 }  // namespace
 
-TinyCache::TinyCache(std::int64_t num_shards, bool has_companions)
+TinyCache::TinyCache(std::int64_t num_shards, bool has_companions, bool has_groups)
     : own_(std::make_unique<TemporaryFolder>()), folder_(own_->path()) {
-  std::string manifest = "id,patient_id,site,split,image,report,label:hcc,label:cyst\n";
+  std::string manifest = "id,patient_id,site,split,image,report,report_group,label:hcc,label:cyst\n";
   std::vector<std::string> texts;
   for (std::int64_t i = 0; i < kNumSamples; ++i) {
     const bool has_hcc = i % 2 == 0;
@@ -65,7 +65,8 @@ TinyCache::TinyCache(std::int64_t num_shards, bool has_companions)
     const bool repeats = has_companions && (i % 12 == 8 || i == 24);
     const std::string report = report_of(repeats ? i - 6 : i, has_hcc, has_cyst);
     manifest += str("s", i, ",p", has_companions ? i / 2 : i, ",", i % 5 == 0 ? "north" : "south", ",",
-                    split_of(i), ",", image, ",", report, ",", has_hcc ? 1 : 0, ",",
+                    split_of(i), ",", image, ",", report, ",",
+                    has_groups && (i == 2 || i == 8) ? "g" : "", ",", has_hcc ? 1 : 0, ",",
                     i % 7 == 0 ? -1
                     : has_cyst ? 1
                                : 0,

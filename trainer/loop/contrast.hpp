@@ -9,7 +9,7 @@ namespace triphase::trainer {
 
 /// Which pairs belong together; see dist::ContrastivePairs.
 struct PairIds {
-  at::Tensor positive;  ///< [b] int64; undefined under loss.positives = "pair"
+  at::Tensor positive;  ///< [b] int64; undefined where each pair is alone
   at::Tensor negative;  ///< [b] int64; undefined unless loss.negatives = "site"
 };
 

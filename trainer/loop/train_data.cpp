@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <set>
 #include <string>
 
 #include "data/epoch_plan.hpp"
@@ -74,6 +75,21 @@ std::vector<std::int64_t> numbered(const data::Cache& cache, Member data::CacheE
   return ids;
 }
 
+/// Samples that share their report are of one pair, and so no negatives of each other; empty where
+/// none do.
+std::vector<std::int64_t> report_groups(const data::Cache& cache) {
+  std::map<std::string, std::int64_t> numbers;
+  std::vector<std::int64_t> ids;
+  for (const data::CacheEntry& entry : cache.entries()) {
+    const auto next = static_cast<std::int64_t>(ids.size());  // its own, unless it shares
+    ids.push_back(entry.report_group.empty()
+                      ? next
+                      : numbers.try_emplace(entry.report_group, next).first->second);
+  }
+  const bool is_shared = std::ssize(std::set(ids.begin(), ids.end())) < std::ssize(ids);
+  return is_shared ? ids : std::vector<std::int64_t>();
+}
+
 /// The last token of a sentence as reports have it (words and signs apart, joined by spaces).
 std::int64_t period_token(const data::Tokenizer& tokenizer) {
   const std::vector<std::int64_t> ids = tokenizer.encode("a .", 16);
@@ -134,6 +150,7 @@ TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions
   check_specification(*data.cache, config, tokenizer.get());
   check_reports(*data.cache, config, model);
   check_findings(*data.cache, config, model);
+  if (config.loss.positives == "pair") data.positive_ids = report_groups(*data.cache);
   if (config.loss.positives == "patient")
     data.positive_ids = numbered(*data.cache, &data::CacheEntry::patient_id);
   if (config.loss.positives == "text")
