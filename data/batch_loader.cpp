@@ -201,12 +201,15 @@ BatchLoader::State::Making BatchLoader::State::start_batch(std::int64_t number) 
   const std::int64_t size = std::min(options.batch_size, num_samples - begin);
   const auto num_findings = static_cast<std::int64_t>(cache.findings().size());
 
+  const TextSet* set = options.text_set ? options.text_set(number) : nullptr;
   std::vector<std::vector<std::int64_t>> texts;
   std::size_t longest = 0;
   for (std::int64_t b = 0; b < size; ++b) {
     const std::int64_t index = sample_index(begin + b);
+    const auto at = static_cast<std::size_t>(index);
+    const bool has_other = set != nullptr && !set->tokens[at].empty();
     texts.push_back(augment_tokens(options.augment,
-                                   cache.entries()[static_cast<std::size_t>(index)].tokens,
+                                   has_other ? set->tokens[at] : cache.entries()[at].tokens,
                                    options.period_token_id, random(index, kTextPurpose)));
     longest = std::max(longest, texts.back().size());
   }
@@ -228,7 +231,7 @@ BatchLoader::State::Making BatchLoader::State::start_batch(std::int64_t number) 
               batch.labels.mutable_data_ptr<std::int8_t>() + b * num_findings);
     batch.index.mutable_data_ptr<std::int64_t>()[b] = index;
   }
-  batch.positive_ids = picked(options.positive_ids, batch.index);
+  batch.positive_ids = picked(set != nullptr ? set->positive_ids : options.positive_ids, batch.index);
   batch.negative_ids = picked(options.negative_ids, batch.index);
   return {.batch = std::move(batch), .num_left = size, .error = nullptr};
 }

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -24,6 +25,12 @@ struct Batch {
   at::Tensor negative_ids;  ///< [B] int64 likewise
 };
 
+/// Other texts than the reports as they were cached.
+struct TextSet {
+  std::vector<std::vector<std::int64_t>> tokens;  ///< of each of Cache::entries(); empty: the entry's own
+  std::vector<std::int64_t> positive_ids;         ///< in place of BatchLoaderOptions::positive_ids
+};
+
 struct BatchLoaderOptions {
   std::vector<std::int64_t> sample_indices;  ///< into Cache::entries(), in reading order
   std::int64_t batch_size = 1;               ///< samples per batch of this rank; the last may be smaller
@@ -39,6 +46,9 @@ struct BatchLoaderOptions {
   /// One number for each of Cache::entries(), equal where samples belong together; empty: none.
   std::vector<std::int64_t> positive_ids;
   std::vector<std::int64_t> negative_ids;
+  /// The texts of the loader's n-th batch, 0 first; null or a null result: the entries' own. Called from any
+  /// thread; what it returns outlives the loader.
+  std::function<const TextSet*(std::int64_t number)> text_set;
 };
 
 /// Reads batches in the background, in the given order; the workers share a batch's samples. An error in a

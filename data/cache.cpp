@@ -160,6 +160,15 @@ void Cache::read_volume(std::int64_t index, std::uint16_t* out) const {
   state_->read(index, std::span(out, num_voxels(spec().preprocess)));
 }
 
+std::vector<std::string> Cache::read_reports() const {
+  std::vector<std::string> reports;
+  for (const std::filesystem::path& shard : state_->shard_paths)
+    for (ShardRecord& record : read_shard(shard).records) reports.push_back(std::move(record.report));
+  TRIPHASE_CHECK(DataError, reports.size() == state_->entries.size(), "the shards of '",
+                 state_->folder.string(), "' have changed since they were opened. Start again.");
+  return reports;
+}
+
 std::int64_t Cache::stored_bytes(std::int64_t index) const {
   return state_->place_of(index).chunk.bytes;
 }

@@ -157,6 +157,9 @@ class Cache {
   void read_volume(std::int64_t index, float* out) const;
   /// The same rounded to bfloat16 (to nearest, ties to even), as its bits.
   void read_volume(std::int64_t index, std::uint16_t* out) const;
+  /// The text of every sample's report, read from the shards anew: a run does not keep them.
+  /// @throws DataError, IoError
+  [[nodiscard]] std::vector<std::string> read_reports() const;
   /// Bytes of a sample's chunk in its shard, and these bytes as they are, unchecked.
   [[nodiscard]] std::int64_t stored_bytes(std::int64_t index) const;
   void read_stored(std::int64_t index, std::byte* out) const;

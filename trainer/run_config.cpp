@@ -63,6 +63,10 @@ void check_together(const ConfigReader& reader, const RunConfig& config) {
     throw reader.error("batch.micro_pairs",
                        str("is ", config.batch.micro_pairs, ", more than batch.global_pairs (",
                            config.batch.global_pairs, ")."));
+  if (config.data.report_sections == "alternate" && config.model.tokenizer.empty())
+    throw reader.error("data.report_sections",
+                       "is 'alternate', which tokenizes sections. Set model.tokenizer to the folder "
+                       "that the cache was built with.");
   if (config.data.augment.text_drop > 0 && config.model.tokenizer.empty())
     throw reader.error("data.augment.text_drop",
                        "needs model.tokenizer (it tells which token ends a sentence). Give the "

@@ -31,7 +31,7 @@ struct DataOptions {
   std::string validation_split = "validation";  ///< "": no validation during training
   std::string test_split = "test";
   std::vector<std::string> sites;  ///< empty: all
-  std::string report_sections = "full";
+  std::string report_sections = "full";  ///< or "alternate": see SectionTexts
   std::int64_t workers = 1;      ///< background reading threads per rank
   std::int64_t read_ahead_bytes = std::int64_t{1} << 30;  ///< of batches read before they are asked for, per rank
   data::SamplerOptions sampler;  ///< data.sampler, data.site_quota, data.site_temperature

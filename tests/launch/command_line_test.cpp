@@ -67,7 +67,7 @@ TEST(CommandLine, EveryCommandHasHelpWithAnExampleOfItself) {
     EXPECT_NE(command.spec.example.find("triphase " + command.spec.name), std::string::npos) << command.spec.name;
     for (const OptionSpec& option : command.spec.options) EXPECT_NE(help.find("--" + option.name), std::string::npos);
   }
-  EXPECT_EQ(names.size(), 18U);
+  EXPECT_EQ(names.size(), 19U);
 }
 
 /// The words of one line of an example after "triphase", without a launcher before it.
@@ -150,7 +150,7 @@ TEST(CommandLine, SetIsRefusedWithItsReasonWhereNoConfigurationIsRead) {
       test::expect_error<ConfigError>([&] { static_cast<void>(parse_arguments(command.spec, words)); },
                                       ExitCode::kUsage, {words[0].substr(0, 5), "reads no configuration", command.spec.name});
   }
-  EXPECT_EQ(refused, 10);
+  EXPECT_EQ(refused, 11);
 }
 
 TEST(CommandLine, HelpOfAFirstWordIsThatOfItsCommands) {

@@ -34,7 +34,7 @@ std::vector<KeyCase> key_cases() {
       {"data.validation_split", {"\"\"", "\"v\""}, {"1"}},
       {"data.test_split", {"\"t\""}, {"1"}},
       {"data.sites", {"[]", "[\"a\", \"b\"]"}, {"\"a b\"", "[1]"}},
-      {"data.report_sections", {"\"full\""}, {"\"alternate\"", "\"none\""}},
+      {"data.report_sections", {"\"full\""}, {"\"none\""}},
       {"data.workers", {"1", "8"}, {"0", "1000"}},
       {"data.read_ahead_bytes", {"1", "8589934592"}, {"0", "-1"}},
       {"data.sampler", {"\"shuffle\"", "\"patient_distinct\"", "\"by_site\""}, {"\"site\"", "1"}},
@@ -180,14 +180,6 @@ TEST(RunConfig, ResolvedFileGivesTheSameRun) {
   EXPECT_EQ(second.schedule.max_steps, 9);
   EXPECT_TRUE(second.preprocess.has_value());
   EXPECT_TRUE(second.adapt.train_phenotype_head);
-}
-
-TEST(RunConfig, WhatTheDesignHasAndThisBuildHasNotIsRefusedByName) {
-  const std::vector<std::pair<std::string, std::string>> refused{
-      {"data.report_sections=alternate", "alternate"}};
-  for (const auto& [set, word] : refused)
-    test::expect_error<ConfigError>([&] { static_cast<void>(from_sets({set})); }, ExitCode::kUsage,
-                                    {"--set", word, "this build does not have"});
 }
 
 TEST(RunConfig, CombinationsThatCannotWorkAreRefused) {

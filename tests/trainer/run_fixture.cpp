@@ -53,7 +53,7 @@ std::string quoted(const std::filesystem::path& path) { return "\"" + path.strin
 
 }  // namespace
 
-TinyCache::TinyCache(std::int64_t num_shards, bool has_companions, bool has_groups)
+TinyCache::TinyCache(std::int64_t num_shards, bool has_companions, bool has_groups, bool has_sections)
     : own_(std::make_unique<TemporaryFolder>()), folder_(own_->path()) {
   std::string manifest = "id,patient_id,site,split,image,report,report_group,label:hcc,label:cyst\n";
   std::vector<std::string> texts;
@@ -63,7 +63,9 @@ TinyCache::TinyCache(std::int64_t num_shards, bool has_companions, bool has_grou
     const std::string image = str("volume", i, ".nii");
     data::write_nifti(folder_ / image, random_volume(static_cast<std::uint64_t>(i), has_hcc));
     const bool repeats = has_companions && (i % 12 == 8 || i == 24);
-    const std::string report = report_of(repeats ? i - 6 : i, has_hcc, has_cyst);
+    std::string report = report_of(repeats ? i - 6 : i, has_hcc, has_cyst);
+    if (has_sections) report += has_hcc ? " Liver: Lesion." : " Liver: Normal.";
+    if (has_sections && i % 3 != 0) report += " Spleen: Normal.";
     manifest += str("s", i, ",p", has_companions ? i / 2 : i, ",", i % 5 == 0 ? "north" : "south", ",",
                     split_of(i), ",", image, ",", report, ",",
                     has_groups && (i == 2 || i == 8) ? "g" : "", ",", has_hcc ? 1 : 0, ",",

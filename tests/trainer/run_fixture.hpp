@@ -21,8 +21,9 @@ class TinyCache {
   /// @param num_shards at least so many
   /// @param has_companions two samples a patient, and some reports that two samples share
   /// @param has_groups the training samples that share a report are of one report group
+  /// @param has_sections reports end with "Liver: ..." and, but for every third, "Spleen: ..."
   explicit TinyCache(std::int64_t num_shards = 2, bool has_companions = false,
-                     bool has_groups = false);
+                     bool has_groups = false, bool has_sections = false);
   /// The cache that another rank has made and keeps.
   explicit TinyCache(std::filesystem::path of_another_rank) : folder_(std::move(of_another_rank)) {}
   [[nodiscard]] std::filesystem::path cache() const { return folder_ / "cache"; }

@@ -184,8 +184,7 @@ void read_data_table(ConfigReader& reader, DataOptions& options) {
   reader.read("data.validation_split", options.validation_split);
   reader.read("data.test_split", options.test_split);
   reader.read("data.sites", options.sites);
-  read_word(reader, "data.report_sections", options.report_sections, {"full"},
-            {{"alternate", "reports are cached as one text, without their sections"}});
+  read_word(reader, "data.report_sections", options.report_sections, {"full", "alternate"});
   read_range(reader, "data.workers", options.workers, 1, 256);
   read_range(reader, "data.read_ahead_bytes", options.read_ahead_bytes, 1, kMaxCount);
   read_sampler(reader, options.sampler);

@@ -158,6 +158,10 @@ TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions
   if (config.loss.negatives == "site")
     data.negative_ids = numbered(*data.cache, &data::CacheEntry::site);
   data.train = data.cache->select(config.data.train_split, config.data.sites);
+  if (config.data.report_sections == "alternate")
+    data.sections = std::make_unique<SectionTexts>(
+        *data.cache, *tokenizer,
+        config.loss.positives == "patient" ? data.positive_ids : std::vector<std::int64_t>());
   data.groups = sample_groups(*data.cache, data.train, config.data.sampler.mode);
   if (has_validation(config))
     data.validation = data.cache->select(config.data.validation_split, config.data.sites);
@@ -182,6 +186,12 @@ std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data, const RunCo
   options.period_token_id = data.period_token_id;
   options.positive_ids = data.positive_ids;
   options.negative_ids = data.negative_ids;
+  if (data.sections) {
+    const std::int64_t first = position.epoch * steps_per_epoch(data, config) + position.step_in_epoch;
+    options.text_set = [first, sections = data.sections.get()](std::int64_t number) {
+      return sections->of_step(first + number);
+    };
+  }
   return std::make_unique<data::BatchLoader>(*data.cache, std::move(options));
 }
 

@@ -9,6 +9,7 @@
 #include "data/batch_loader.hpp"
 #include "data/cache.hpp"
 #include "models/two_tower.hpp"
+#include "trainer/loop/section_texts.hpp"
 #include "trainer/run_config.hpp"
 
 namespace triphase::trainer {
@@ -23,6 +24,7 @@ struct TrainData {
   std::vector<std::int64_t> positive_ids;
   std::vector<std::int64_t> negative_ids;
   std::vector<std::int64_t> groups;  ///< of each training sample its patient or site, as the sampler wants
+  std::unique_ptr<SectionTexts> sections;  ///< under data.report_sections = "alternate"
   std::int64_t pad_id = 1;
   std::int64_t period_token_id = -1;
 };
