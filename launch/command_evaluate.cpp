@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/progress.hpp"
 #include "launch/command.hpp"
+#include "launch/evaluation_summary.hpp"
 #include "launch/run_options.hpp"
 #include "trainer/evaluate.hpp"
 #include "trainer/report.hpp"
@@ -10,27 +11,6 @@
 
 namespace triphase::launch {
 namespace {
-
-/// The lines that a person wants to see at the end; the file holds the rest.
-void print_summary(const Json& evaluation) {
-  std::printf("split %s, %lld studies\n", evaluation.at("split").get<std::string>().c_str(),
-              evaluation.at("n").get<long long>());
-  for (const auto& [name, finding] : evaluation.at("findings").items()) {
-    const auto line = [&](const char* how, const Json& values) {
-      if (!values.contains("auc") || values.at("auc").is_null()) return;
-      const auto interval = [&](const char* key) {
-        const Json& pair = values.at(key);
-        return str("[", pair.at(0).get<double>(), ", ", pair.at(1).get<double>(), "]");
-      };
-      std::printf("  %-16s %-8s AUC %.4f %s  F1 %.4f %s\n", name.c_str(), how,
-                  values.at("auc").get<double>(), interval("auc_ci95").c_str(),
-                  values.at("f1").get<double>(), interval("f1_ci95").c_str());
-    };
-    line("prompts", finding);
-    if (finding.contains("linear_probe") && finding.at("linear_probe").is_object())
-      line("probe", finding.at("linear_probe"));
-  }
-}
 
 Action prepare_evaluate(const Arguments& arguments, dist::Runtime& runtime) {
   const trainer::RunConfig config = config_from(arguments, runtime);
@@ -44,7 +24,7 @@ Action prepare_evaluate(const Arguments& arguments, dist::Runtime& runtime) {
     Logger log = out.empty() ? run_logger(config, quiet, runtime) : console_logger(quiet, runtime);
     const Json evaluation =
         trainer::evaluate_run(config, checkpoint, split, out, runtime, log, progress_shown);
-    if (runtime.rank() == 0) print_summary(evaluation);
+    if (runtime.rank() == 0) std::printf("%s", evaluation_summary(evaluation).c_str());
     return ExitCode::kDone;
   };
 }
