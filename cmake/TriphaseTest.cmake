@@ -74,6 +74,9 @@ function(triphase_add_test name)
     "TRIPHASE_SHARED_DIR=${TRIPHASE_SHARED_DIR}" "TRIPHASE_PROGRAM=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/triphase"
     "OMPI_MCA_rmaps_base_oversubscribe=1" "OMPI_ALLOW_RUN_AS_ROOT=1" "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
     "OMPI_MCA_btl_vader_single_copy_mechanism=none" "OMPI_MCA_hwloc_base_binding_policy=none")
+  if(NOT gpu IN_LIST arg_LABELS)
+    list(APPEND environment "CUDA_VISIBLE_DEVICES=")  # numbers of the CPU, on any machine
+  endif()
   get_filename_component(room "${CMAKE_CURRENT_SOURCE_DIR}" NAME)
   set(is_sanitizer_test OFF)
   if(NOT arg_NP AND room MATCHES "^(base|data|models|fuzz)$")

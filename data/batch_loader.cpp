@@ -188,7 +188,10 @@ void BatchLoader::State::fill_volume(std::int64_t index, at::Tensor& volumes,
 at::Tensor BatchLoader::State::take_volumes(std::int64_t size) {
   const Shape3& shape = cache.spec().preprocess.volume_shape;
   const auto type = options.as_bfloat16 ? at::kBFloat16 : at::kFloat;
-  const auto make = [&] { return at::empty({size, 1, shape[0], shape[1], shape[2]}, type); };
+  const auto make = [&] {
+    return at::empty({size, 1, shape[0], shape[1], shape[2]},
+                     at::TensorOptions(type).pinned_memory(options.is_pinned));
+  };
   if (size < options.batch_size) return make();
   for (const at::Tensor& held : pool)
     if (held.use_count() == 1 && held.storage().use_count() == 1) return held;

@@ -38,6 +38,9 @@ struct BatchLoaderOptions {
   /// Volumes of batches that are ready or in the making, >= 1; one batch at least, whatever its size.
   std::int64_t read_ahead_bytes = std::int64_t{1} << 30;
   bool as_bfloat16 = false;                  ///< volumes rounded to bfloat16, after augmentation
+  /// Volumes in memory that a GPU reads by itself, for copies that run beside its work. A batch must be held until
+  /// its copy is done: its memory is used again afterwards.
+  bool is_pinned = false;
   AugmentOptions augment;
   std::uint64_t seed = 0;
   std::int64_t epoch = 0;

@@ -4,9 +4,12 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
+#include <new>
 #include <vector>
 
 namespace triphase::dist {
@@ -57,6 +60,19 @@ std::vector<std::string> gather_texts(ProcessGroup& group, const std::vector<std
       all.push_back(
           broadcast_text(group, r == group.rank() ? texts[static_cast<std::size_t>(i)] : "", r));
   return all;
+}
+
+Error error_of(const std::exception& caught) {
+  constexpr const char* kRemedy =
+      "Lower batch.micro_pairs (gradient caching: the same numbers in less memory) or evaluate.batch_size, or use "
+      "precision.recompute = \"blocks\".";
+  if (const auto* known = dynamic_cast<const Error*>(&caught)) return *known;
+  if (const auto* gpu = dynamic_cast<const c10::OutOfMemoryError*>(&caught))
+    return {"MemoryError", str("the GPU's memory is full. ", kRemedy, "\n  LibTorch: ", gpu->what_without_backtrace()),
+            ExitCode::kCommunication};
+  if (dynamic_cast<const std::bad_alloc*>(&caught) != nullptr)
+    return InternalError(str("memory is full. ", kRemedy));
+  return InternalError(caught.what());
 }
 
 void agree(ProcessGroup& group, const std::optional<Error>& error) {

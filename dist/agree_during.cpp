@@ -68,10 +68,8 @@ void agree_during(ProcessGroup& group, double round_seconds,
   std::optional<Error> error;
   try {
     work([&meetings] { meetings.after_piece(); });
-  } catch (const Error& caught) {
-    error = caught;
   } catch (const std::exception& caught) {
-    error = InternalError(caught.what());
+    error = error_of(caught);
   }
   meetings.finish(error);
 }

@@ -12,6 +12,8 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 
+#include <c10/core/CachingDeviceAllocator.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -68,10 +70,20 @@ double status_bytes(const std::string& name) {
   return 0;
 }
 
+double peak_device_bytes(const at::Device& device, const std::function<void()>& run) {
+  c10::DeviceAllocator& allocator = *c10::getDeviceAllocator(device.type());
+  allocator.resetPeakStats(device.index());
+  const auto before = allocator.getDeviceStats(device.index()).allocated_bytes[0].current;
+  run();
+  const auto peak = allocator.getDeviceStats(device.index()).allocated_bytes[0].peak;
+  return static_cast<double>(peak - before);
+}
+
 /// What a run takes beyond the memory that is resident before it, on the rank that takes most: only
 /// a first run tells, as the allocator keeps what was freed. 0 where the system does not let the
 /// high-water mark be put back.
-double peak_bytes(ProcessGroup& group, const std::function<void()>& run) {
+double peak_bytes(ProcessGroup& group, const at::Device& device, const std::function<void()>& run) {
+  if (!device.is_cpu()) return largest(group, peak_device_bytes(device, run));
   std::ofstream reset("/proc/self/clear_refs");
   reset << 5 << std::flush;  // proc(5): VmHWM becomes VmRSS
   const double before = status_bytes("VmRSS");
@@ -79,25 +91,26 @@ double peak_bytes(ProcessGroup& group, const std::function<void()>& run) {
   return largest(group, reset ? status_bytes("VmHWM") - before : 0);
 }
 
-at::Tensor unit_rows(std::int64_t rows, std::int64_t width, std::uint64_t seed) {
+at::Tensor unit_rows(std::int64_t rows, std::int64_t width, std::uint64_t seed,
+                     const at::Device& device) {
   const auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   const at::Tensor values = at::randn({rows, width}, generator, at::kFloat);
-  return (values / at::linalg_vector_norm(values, 2, {1}, true)).requires_grad_();
+  return (values / at::linalg_vector_norm(values, 2, {1}, true)).to(device).requires_grad_();
 }
 
 }  // namespace
 
 std::vector<CollectiveTiming> bench_collectives(ProcessGroup& group,
                                                 const std::vector<std::int64_t>& sizes_bytes,
-                                                int iterations) {
+                                                int iterations, const at::Device& device) {
   TRIPHASE_CHECK(ConfigError, iterations > 0, "iterations is ", iterations, ", expected 1 or more");
   const std::int64_t n = group.num_ranks();
   const double share = static_cast<double>(n - 1) / static_cast<double>(n);
   std::vector<CollectiveTiming> timings;
   for (const std::int64_t size : sizes_bytes) {
     const std::int64_t row = std::max<std::int64_t>(1, (size + 4 * n - 1) / (4 * n));
-    at::Tensor whole = at::zeros({n * row}, at::kFloat);
-    const at::Tensor part = at::zeros({row}, at::kFloat);
+    at::Tensor whole = at::zeros({n * row}, at::TensorOptions(at::kFloat).device(device));
+    const at::Tensor part = at::zeros({row}, at::TensorOptions(at::kFloat).device(device));
     const auto time = [&](const char* operation, double factor,
                           const std::function<WorkPtr()>& start) {
       CollectiveTiming timing;
@@ -145,9 +158,9 @@ LossTiming bench_loss(ProcessGroup& group, const LossBenchmarkOptions& options) 
   TRIPHASE_CHECK(ConfigError, options.iterations > 0, "iterations is ", options.iterations,
                  ", expected 1 or more");
   const auto seed = static_cast<std::uint64_t>(group.rank());
-  at::Tensor image = unit_rows(options.pairs_per_rank, options.width, 2 * seed + 1);
-  at::Tensor text = unit_rows(options.pairs_per_rank, options.width, 2 * seed + 2);
-  at::Tensor log_scale = at::full({}, std::log(1 / 0.07), at::kFloat).requires_grad_();
+  at::Tensor image = unit_rows(options.pairs_per_rank, options.width, 2 * seed + 1, options.device);
+  at::Tensor text = unit_rows(options.pairs_per_rank, options.width, 2 * seed + 2, options.device);
+  at::Tensor log_scale = at::full({}, std::log(1 / 0.07), image.options()).requires_grad_();
   LossTiming timing;
   timing.global_pairs = options.pairs_per_rank * group.num_ranks();
   const auto without_gradients = [&](const std::function<at::Tensor()>& loss_of) {
@@ -165,8 +178,8 @@ LossTiming bench_loss(ProcessGroup& group, const LossBenchmarkOptions& options) 
                                  return dense_contrastive_loss(image, text, log_scale, group);
                                }));
   };
-  timing.tiled_bytes = peak_bytes(group, tiled);
-  if (options.with_dense) timing.dense_bytes = peak_bytes(group, dense);
+  timing.tiled_bytes = peak_bytes(group, options.device, tiled);
+  if (options.with_dense) timing.dense_bytes = peak_bytes(group, options.device, dense);
   std::vector<double> tiled_seconds, dense_seconds;
   for (int i = 0; i < options.iterations; ++i) {
     tiled_seconds.push_back(seconds_of(group, tiled));

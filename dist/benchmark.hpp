@@ -21,7 +21,8 @@ struct CollectiveTiming {
 /// Times each collective on float32 for each size (rounded up to whole rows for every rank), after
 /// one run to warm up. Collective over group.
 [[nodiscard]] std::vector<CollectiveTiming> bench_collectives(
-    ProcessGroup& group, const std::vector<std::int64_t>& sizes_bytes, int iterations);
+    ProcessGroup& group, const std::vector<std::int64_t>& sizes_bytes, int iterations,
+    const at::Device& device = at::kCPU);
 
 /// Bytes per second that each rank copies from memory to memory while all of them do: what a bus
 /// bandwidth on one node cannot exceed, where every byte is copied once. Collective over group.
@@ -30,8 +31,9 @@ struct CollectiveTiming {
 struct LossBenchmarkOptions {
   std::int64_t pairs_per_rank = 1024;
   std::int64_t width = 512;
-  std::int64_t tile = 1024;
+  std::int64_t tile = 0;  ///< of ContrastiveLossOptions
   int iterations = 5;
+  at::Device device = at::kCPU;  ///< that the rows are on
   bool with_dense = true;  ///< two matrices of b x B logits each, and as much for their gradients
 };
 
@@ -39,7 +41,8 @@ struct LossTiming {
   std::int64_t global_pairs = 0;
   double tiled_seconds = 0;  ///< global_contrastive_loss forward and backward: median, slowest rank
   double dense_seconds = 0;  ///< dense_contrastive_loss likewise; 0 without it
-  double tiled_bytes = 0;    ///< resident beyond the inputs at most, gradients included; 0: unknown
+  /// Taken beyond the inputs at most, gradients included: resident, or of the GPU's memory. 0: unknown
+  double tiled_bytes = 0;
   double dense_bytes = 0;
   double tiled_loss = 0;
   double dense_loss = 0;  ///< summed over the ranks

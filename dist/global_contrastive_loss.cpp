@@ -85,7 +85,9 @@ struct LossState final : torch::CustomClassHolder {
 std::unique_ptr<ContrastiveTiles> tiles_of(const LossState& state, const at::Tensor& image,
                                            const at::Tensor& log_scale, const at::Tensor& bias) {
   const LogitMap map{scale_of(log_scale), bias.defined() ? bias.item<double>() : 0};
-  return make_contrastive_tiles(image, map, state.layout.keys, state.options.tile);
+  const std::int64_t usual = image.is_cpu() ? 1024 : 4096;
+  const std::int64_t given = state.options.tile;
+  return make_contrastive_tiles(image, map, state.layout.keys, given > 0 ? given : usual);
 }
 
 /// This rank's part of B L.
@@ -217,7 +219,7 @@ void check_pairs(const ContrastivePairs& pairs, const ContrastiveLossOptions& op
                    !ids->defined() || (ids->is_cpu() && ids->scalar_type() == at::kLong &&
                                        ids->sizes() == at::IntArrayRef{image.size(0)}),
                    "ids are [b] Long on the host, b is ", image.size(0));
-  TRIPHASE_CHECK(InternalError, options.tile > 0, "tile is ", options.tile, ", expected 1 or more");
+  TRIPHASE_CHECK(InternalError, options.tile >= 0, "tile is ", options.tile, ", expected 0 or more");
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dist/gpu_libraries.hpp"
 
+#include "dist/dynamic_library.hpp"
+
+#include <array>
 #include <utility>
 
 namespace triphase::dist {
@@ -49,6 +52,21 @@ std::string describe(const std::optional<NcclLibrary>& nccl) {
   if (!nccl) return "not found: distributed.backend = \"nccl\" is refused, \"mpi\" does without";
   return str(nccl_version_text(nccl->version), ", ", nccl->file,
              ", used with distributed.backend = \"nccl\" where there is a GPU");
+}
+
+std::string gpu_name(int gpu) {
+  constexpr const char* kUnknown = "unknown GPU";
+  const auto driver = DynamicLibrary::open_first({"libcuda.so.1"});
+  if (!driver) return kUnknown;
+  int (*device_get)(int* device, int number) = nullptr;
+  int (*device_get_name)(char* name, int length, int device) = nullptr;
+  driver->find("cuDeviceGet", device_get);
+  driver->find("cuDeviceGetName", device_get_name);
+  int device = 0;
+  std::array<char, 256> name{};
+  const bool is_known = device_get(&device, gpu) == CudaRuntime::kSuccess &&
+                        device_get_name(name.data(), name.size(), device) == CudaRuntime::kSuccess;
+  return is_known ? name.data() : kUnknown;
 }
 
 std::string describe_cuda_here() { return describe_found<CudaRuntime>(load_cuda_runtime); }

@@ -25,6 +25,9 @@ struct GpuLibraries {
 [[nodiscard]] std::string describe(const std::optional<CudaRuntime>& cuda);
 [[nodiscard]] std::string describe(const std::optional<NcclLibrary>& nccl);
 
+/// Such as "NVIDIA H100 80GB HBM3"; "unknown GPU" where the driver does not say. Purely local.
+[[nodiscard]] std::string gpu_name(int gpu);
+
 /// describe() of what this process finds, or why it cannot be used. Purely local.
 [[nodiscard]] std::string describe_cuda_here();
 [[nodiscard]] std::string describe_nccl_here();

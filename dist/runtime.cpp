@@ -29,6 +29,7 @@ struct Runtime::State {
   std::unique_ptr<ProcessGroup> world;
   std::string host;
   int local_rank = 0;
+  int gpu = 0;
   int local_num_ranks = 1;
   double timeout_seconds = 0;
   bool uses_mpi = false;
@@ -123,6 +124,7 @@ int Runtime::rank() const { return state_->world->rank(); }
 int Runtime::num_ranks() const { return state_->world->num_ranks(); }
 int Runtime::local_rank() const { return state_->local_rank; }
 int Runtime::local_num_ranks() const { return state_->local_num_ranks; }
+int Runtime::gpu() const { return state_->gpu; }
 const std::string& Runtime::host() const { return state_->host; }
 
 std::string Runtime::library_version() {
@@ -151,6 +153,7 @@ void Runtime::use_nccl() {
     const auto neighbours = make_neighbour_group(state_->watch, state_->record.record);
     setup.gpu = choose_gpu(*neighbours, setup.libraries->cuda, process_environment);
   });
+  state_->gpu = setup.gpu;
   setup.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(setup.gpu));
   setup.timeout_seconds = std::make_shared<std::atomic<double>>(timeout_seconds());
   state_->world = make_nccl_group(std::move(state_->world), std::move(setup));

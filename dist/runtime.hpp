@@ -41,6 +41,8 @@ class Runtime {
   [[nodiscard]] int local_rank() const;  ///< among the ranks of this host
   [[nodiscard]] int local_num_ranks() const;
   [[nodiscard]] const std::string& host() const;
+  /// The number of this rank's GPU on its host; 0 before use_nccl() and with one rank.
+  [[nodiscard]] int gpu() const;
   [[nodiscard]] static std::string library_version();  ///< e.g. "Open MPI v4.1.4"
 
   void set_timeout(double seconds);
@@ -87,6 +89,10 @@ class AgreedError : public Error {
   int rank_;
 };
 
+/// What an exception is to a user: an Error as it is; memory that ran out, with what to do about it (71 on a GPU);
+/// anything else an InternalError with its own words.
+[[nodiscard]] Error error_of(const std::exception& caught);
+
 /// Runs `action` and agrees on its outcome: throws on all ranks when it threw on any. Collectives within
 /// `action` must begin with agree(), so that a rank that fails before one is heard by those in it.
 template <class Action>
@@ -96,10 +102,8 @@ void agree_on(ProcessGroup& group, Action&& action) {
     action();
   } catch (const AgreedError&) {
     throw;  // from a collective within: every rank has it already
-  } catch (const Error& caught) {
-    error = caught;
   } catch (const std::exception& caught) {
-    error = InternalError(caught.what());
+    error = error_of(caught);
   }
   agree(group, error);
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.hpp"
 
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/BFloat16.h>
 
@@ -36,6 +37,7 @@ void convert(at::ScalarType from_dtype, const void* from, at::ScalarType to_dtyp
 }  // namespace
 
 at::Tensor rounded_to_bfloat16(const at::Tensor& values) {
+  if (!values.is_cpu()) return values.to(at::kBFloat16);
   at::Tensor result = at::empty(values.sizes(), values.options().dtype(at::kBFloat16));
   convert(values.scalar_type(), values.const_data_ptr(), at::kBFloat16, result.data_ptr(),
           values.numel());
@@ -43,6 +45,10 @@ at::Tensor rounded_to_bfloat16(const at::Tensor& values) {
 }
 
 void copy_widening(const at::Tensor& values, const at::Tensor& into, std::int64_t offset) {
+  if (!values.is_cpu()) {
+    into.view({-1}).narrow(0, offset, values.numel()).copy_(values.view({-1}));
+    return;
+  }
   std::byte* to = static_cast<std::byte*>(into.data_ptr()) +
                   offset * static_cast<std::int64_t>(into.element_size());
   if (values.scalar_type() != into.scalar_type())

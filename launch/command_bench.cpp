@@ -17,9 +17,26 @@ namespace triphase::launch {
 namespace {
 
 const OptionSpec kIterations{"iterations", "N", "timed repeats, the median counts (default 5)"};
+const OptionSpec kDevice{"device", "NAME", "auto (default: a GPU where there is one), cpu or cuda"};
 const OptionSpec kOut{"out", "FILE", "also write the figures as JSON"};
 
 std::int64_t iterations(const Arguments& arguments) { return arguments.integer("iterations", 5, 1, 100000); }
+
+/// One of a few words. @throws ConfigError naming them
+std::string choice(const Arguments& arguments, const std::string& option, const std::string& fallback,
+                   std::initializer_list<std::string_view> words) {
+  const std::string value = arguments.text(option, fallback);
+  std::string expected;
+  for (const std::string_view word : words) {
+    if (value == word) return value;
+    expected += (expected.empty() ? "" : ", ") + std::string(word);
+  }
+  throw ConfigError(str("--", option, " is '", value, "', expected one of ", expected, "."));
+}
+
+std::string chosen_device(const Arguments& arguments) {
+  return choice(arguments, "device", "auto", {"auto", "cpu", "cuda"});
+}
 
 void write_figures(const std::string& out, const Json& figures, const dist::Runtime& runtime) {
   if (!out.empty() && runtime.rank() == 0) write_json(out, figures);
@@ -33,13 +50,14 @@ Action prepare_collectives(const Arguments& arguments, dist::Runtime& runtime) {
   const std::int64_t factor = arguments.integer("factor", 8, 2, 1 << 10);
   const double given_limit = arguments.number("limit", 0, 0, 1e6) * 1e9;
   const auto count = static_cast<int>(iterations(arguments));
+  const std::string device_name = chosen_device(arguments);
   const std::string out = arguments.text("out");
   return [=, &runtime] {
     std::vector<std::int64_t> sizes;
     for (std::int64_t bytes = smallest; bytes <= largest; bytes *= factor) sizes.push_back(bytes);
-    trainer::set_up_torch({}, runtime);
+    const at::Device device = trainer::set_up_torch({.device = device_name}, runtime).device;
     const double limit = given_limit > 0 ? given_limit : dist::copy_bandwidth(runtime.world(), count);
-    const auto timings = dist::bench_collectives(runtime.world(), sizes, count);
+    const auto timings = dist::bench_collectives(runtime.world(), sizes, count, device);
     if (runtime.rank() != 0) return ExitCode::kDone;
     Json figures{{"backend", runtime.world().backend()},
                  {"num_ranks", runtime.num_ranks()},
@@ -66,13 +84,15 @@ Action prepare_loss(const Arguments& arguments, dist::Runtime& runtime) {
   dist::LossBenchmarkOptions options;
   options.pairs_per_rank = arguments.integer("pairs", options.pairs_per_rank, 1, 1 << 20);
   options.width = arguments.integer("width", options.width, 1, 1 << 16);
-  options.tile = arguments.integer("tile", options.tile, 1, 1 << 16);
+  options.tile = arguments.integer("tile", options.tile, 0, 1 << 16);
   options.iterations = static_cast<int>(iterations(arguments));
   options.with_dense = !arguments.has("no-dense");
+  const std::string device_name = chosen_device(arguments);
   const std::string out = arguments.text("out");
   return [=, &runtime] {
-    trainer::set_up_torch({}, runtime);
-    const dist::LossTiming t = dist::bench_loss(runtime.world(), options);
+    dist::LossBenchmarkOptions here = options;
+    here.device = trainer::set_up_torch({.device = device_name}, runtime).device;
+    const dist::LossTiming t = dist::bench_loss(runtime.world(), here);
     if (runtime.rank() != 0) return ExitCode::kDone;
     std::printf("%lld pairs of width %lld on %d ranks, %d threads each\n%-30s %10s %10s %14s\n",
                 static_cast<long long>(t.global_pairs), static_cast<long long>(options.width), runtime.num_ranks(),
@@ -92,18 +112,6 @@ Action prepare_loss(const Arguments& arguments, dist::Runtime& runtime) {
                   runtime);
     return ExitCode::kDone;
   };
-}
-
-/// One of a few words. @throws ConfigError naming them
-std::string choice(const Arguments& arguments, const std::string& option, const std::string& fallback,
-                   std::initializer_list<std::string_view> words) {
-  const std::string value = arguments.text(option, fallback);
-  std::string expected;
-  for (const std::string_view word : words) {
-    if (value == word) return value;
-    expected += (expected.empty() ? "" : ", ") + std::string(word);
-  }
-  throw ConfigError(str("--", option, " is '", value, "', expected one of ", expected, "."));
 }
 
 std::array<std::int64_t, 3> volume_shape(const std::string& text) {
@@ -146,6 +154,9 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
                  "--micro-pairs divides the batch that --batch-norm sync normalises over. Take one of them out.");
   options.volume_shape = volume_shape(arguments.text("volume", options.preset == "merlin" ? "224,224,160" : "56,40,32"));
   options.report_tokens = arguments.integer("tokens", options.report_tokens, 1, 4096);
+  options.precision.device = chosen_device(arguments);
+  options.precision.tf32 = arguments.has("tf32");
+  options.precision.deterministic = !arguments.has("any-order");
   options.precision.compute = choice(arguments, "compute", options.precision.compute, {"float32", "bfloat16"});
   options.precision.memory_format =
       choice(arguments, "memory-format", options.precision.memory_format, {"contiguous", "channels_last_3d"});
@@ -160,14 +171,18 @@ Action prepare_step(const Arguments& arguments, dist::Runtime& runtime) {
   options.with_operators = arguments.has("operators");
   const std::string out = arguments.text("out");
   return [=, &runtime] {
-    trainer::set_up_torch(options.precision, runtime);
-    const Json figures = trainer::bench_step(options, runtime.world());
+    trainer::StepBenchmarkOptions here = options;
+    here.device = trainer::set_up_torch(options.precision, runtime).device;
+    const Json figures = trainer::bench_step(here, runtime.world());
     if (runtime.rank() != 0) return ExitCode::kDone;
     for (const auto& [phase, seconds] : figures.at("seconds").items())
       std::printf("%-12s %10.4f s\n", phase.c_str(), seconds.get<double>());
     std::printf("%.2f pairs/s, %lld bytes reduced a step, %.0f MiB resident at most\n",
                 figures.at("pairs_per_second").get<double>(), figures.at("bytes_reduced").get<long long>(),
                 figures.at("peak_rss_mib").get<double>());
+    if (figures.contains("peak_gpu_mib"))
+      std::printf("%s, %.0f MiB of its memory at most\n", figures.at("device").get<std::string>().c_str(),
+                  figures.at("peak_gpu_mib").get<double>());
     if (figures.contains("operators")) print_operators(figures.at("operators"));
     write_figures(out, figures, runtime);
     return ExitCode::kDone;
@@ -184,6 +199,7 @@ Command bench_collectives_command() {
                                {"max-bytes", "N", "largest tensor (default 16 MiB)"},
                                {"factor", "N", "from one size to the next (default 8)"},
                                {"limit", "GB/s", "what a rank's link carries at most (default: measured, copying in memory)"},
+                               kDevice,
                                kIterations,
                                kOut}},
           .prepare = prepare_collectives};
@@ -195,8 +211,9 @@ Command bench_loss_command() {
                    .example = "  mpirun -np 2 triphase bench loss --pairs 1024 --width 512",
                    .options = {{"pairs", "N", "pairs per rank (default 1024)"},
                                {"width", "N", "embedding width (default 512)"},
-                               {"tile", "N", "rows and columns of logits held at once (default 1024)"},
+                               {"tile", "N", "rows and columns of logits held at once (default 1024, on a GPU 4096)"},
                                {"no-dense", "", "leave the dense loss out: it holds four b x B matrices"},
+                               kDevice,
                                kIterations,
                                kOut}},
           .prepare = prepare_loss};
@@ -215,7 +232,10 @@ Command bench_step_command() {
                                {"micro-pairs", "N", "of a micro batch: gradient caching (default 0: all pairs at a time)"},
                                {"volume", "X,Y,Z", "voxels (default: the preset's own)"},
                                {"tokens", "N", "tokens of a report (default 64)"},
+                               kDevice,
                                {"compute", "NAME", "float32 (default) or bfloat16"},
+                               {"tf32", "", "round float32 products on a GPU to TensorFloat-32"},
+                               {"any-order", "", "let kernels add in any order (precision.deterministic = false)"},
                                {"memory-format", "NAME", "contiguous (default) or channels_last_3d"},
                                {"recompute", "NAME", "none (default), blocks or stages"},
                                {"overlap", "NAME", "auto (default), on or off"},

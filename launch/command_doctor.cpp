@@ -44,7 +44,8 @@ std::string free_space(const std::filesystem::path& path) {
   return error ? "unknown" : str(space.available >> 30, " GiB");
 }
 
-ExitCode examine(dist::Runtime& runtime, int threads, const std::vector<std::string>& hosts) {
+ExitCode examine(dist::Runtime& runtime, const trainer::TorchSetup& setup, const std::vector<std::string>& hosts) {
+  const int threads = setup.threads;
   row("triphase", TRIPHASE_VERSION);
   row("LibTorch", TORCH_VERSION);
   row("MPI", dist::Runtime::library_version());
@@ -55,26 +56,26 @@ ExitCode examine(dist::Runtime& runtime, int threads, const std::vector<std::str
   row("free disk here", free_space("."));
   row("open files limit", limit_text(RLIMIT_NOFILE));
   row("locked memory limit", limit_text(RLIMIT_MEMLOCK));
-  row("GPU", at::hasCUDA() ? "seen by LibTorch, not used: this version computes on the CPU"
-                           : "none seen by LibTorch");
+  row("GPU", at::hasCUDA() ? "seen by LibTorch: " + dist::gpu_name(runtime.gpu()) : "none seen by LibTorch");
   row("CUDA runtime", dist::describe_cuda_here());
   row("NCCL library", dist::describe_nccl_here());
   row("ranks", str(runtime.num_ranks(), " (", runtime.local_num_ranks(), " on this host)"));
   row("a run here would use",
-      str("the CPU, ", runtime.num_ranks(), runtime.num_ranks() == 1 ? " rank" : " ranks", " with ", threads,
+      str(setup.device.is_cuda() ? "a GPU for each rank, " : "the CPU, ", runtime.num_ranks(), runtime.num_ranks() == 1 ? " rank" : " ranks", " with ", threads,
           threads == 1 ? " thread" : " threads", " each, backend ", runtime.world().backend()));
+  if (!setup.why_cpu.empty()) row("  not the GPUs, for", setup.why_cpu);
   for (std::size_t rank = 0; rank < hosts.size(); ++rank) row(str("  rank ", rank).c_str(), hosts[rank]);
   return ExitCode::kDone;
 }
 
 Action prepare(const Arguments& /*arguments*/, dist::Runtime& runtime) {
   return [&runtime] {
-    const int threads = trainer::agreed_threads(runtime);
+    const trainer::TorchSetup setup = trainer::set_up_torch({}, runtime);
     std::vector<std::string> hosts;
     for (int rank = 0; rank < runtime.num_ranks(); ++rank)
       hosts.push_back(dist::broadcast_text(
           runtime.world(), str(runtime.host(), ", local rank ", runtime.local_rank()), rank));
-    return runtime.rank() == 0 ? examine(runtime, threads, hosts) : ExitCode::kDone;
+    return runtime.rank() == 0 ? examine(runtime, setup, hosts) : ExitCode::kDone;
   };
 }
 

@@ -108,13 +108,8 @@ int run_command_agreed(const Command& command, const std::vector<std::string>& w
     if (runtime.rank() == error.failing_rank())
       print_error(error, runtime.rank(), runtime.num_ranks(), runtime.host());
     return static_cast<int>(error.exit_code());
-  } catch (const Error& error) {
-    return fail_alone(error);
-  } catch (const std::bad_alloc&) {
-    return fail_alone(InternalError("out of memory. Lower batch.global_pairs or evaluate.batch_size, or use "
-                                    "precision.recompute = \"blocks\"."));
   } catch (const std::exception& error) {
-    return fail_alone(InternalError(error.what()));
+    return fail_alone(dist::error_of(error));
   }
 }
 

@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "base/random.hpp"
 #include "base/torch_threads.hpp"
+#include "models/dropout_mask.hpp"
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -12,6 +13,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <utility>
 
@@ -21,33 +23,28 @@ namespace {
 // Note [Keyed dropout]
 // LibTorch draws a dropout's numbers one after another on one core. Here each element has its own number, a
 // hash of sample key, number of the dropout, row and column, so that threads share the work, backward draws
-// the same again instead of keeping a mask, and a sample meets the same numbers on any number of ranks.
+// the same again instead of keeping a mask, and a sample meets the same numbers on any number of ranks, and
+// on a GPU.
 
 constexpr std::int64_t kPiece = 1 << 15;  ///< elements that a thread takes at a time
 constexpr std::uint64_t kBranchSize = std::uint64_t{1} << 32;
 
 thread_local DropoutState current;
 
-/// Of a tensor seen as rows of `columns` elements.
-struct Rows {
-  std::int64_t columns = 1;
-  std::int64_t rows_per_head = 1;
-  std::int64_t heads = 1;
-  AttentionRows attention{};
-};
-
 /// All that decides what is dropped.
 struct Draw : torch::CustomClassHolder {
-  DropoutState state;
-  std::uint64_t seed = 0;  ///< without keys
+  std::shared_ptr<const SampleKeys> sample_keys;  ///< null: each sample has a key by its place in the batch
+  std::uint64_t salt = 0;                         ///< another one for each dropout
   double p = 0;
-  Rows rows;
+  DropoutRows rows;
+  at::Tensor device_bases;  ///< [samples] int64, base() of each, where the mask is made by dropped_elements()
+  bool may_compile = true;
 
-  [[nodiscard]] std::uint64_t sample_key(std::int64_t sample) const {
+  [[nodiscard]] std::uint64_t base(std::int64_t sample) const {
     const auto b = static_cast<std::size_t>(sample);
-    return state.sample_keys ? mix64((*state.sample_keys)[b] ^ mix64(state.num_drawn))
-                             : mix64(seed ^ mix64(b));
+    return sample_keys ? sample_keys->values()[b] : mix64(b);
   }
+  [[nodiscard]] std::uint64_t sample_key(std::int64_t sample) const { return mix64(base(sample) ^ salt); }
 };
 
 struct RowStart {
@@ -56,7 +53,7 @@ struct RowStart {
 };
 
 RowStart start_of(const Draw& draw, std::int64_t row) {
-  const Rows& rows = draw.rows;
+  const DropoutRows& rows = draw.rows;
   const std::int64_t in_head = row % rows.rows_per_head;
   const std::int64_t head = row / rows.rows_per_head % rows.heads;
   const std::int64_t chunks = row / rows.rows_per_head / rows.heads;
@@ -88,10 +85,22 @@ void drop_stretch(const T* in, T* out, std::int64_t count, RowStart start, std::
   if (i < count) put(i, static_cast<std::uint32_t>(pair_bits(start.key, start.column + i)));
 }
 
+at::Tensor dropped_by_mask(const at::Tensor& x, const Draw& draw) {
+  const at::Tensor mask = dropped_elements(draw.device_bases, draw.salt, draw.p, draw.rows, draw.may_compile);
+  at::Tensor out = at::empty_like(x);
+  const auto in_memory_order = [&](const at::Tensor& tensor) {
+    return tensor.as_strided(mask.sizes(), {draw.rows.columns, 1});
+  };
+  at::Tensor result = in_memory_order(out);
+  at::mul_out(result, in_memory_order(x), at::scalar_tensor(1 / (1 - draw.p), at::kDouble)).masked_fill_(mask, 0);
+  return out;
+}
+
 /// x with its dropped elements zero and the others scaled, in x's strides.
 at::Tensor dropped(const at::Tensor& x, const Draw& draw) {
+  if (draw.device_bases.defined()) return dropped_by_mask(x, draw);
   at::Tensor out = at::empty_like(x);
-  const auto threshold = static_cast<std::uint32_t>(std::min(draw.p * 0x1p32, 0x1p32 - 1));
+  const std::uint32_t threshold = dropout_threshold(draw.p);
   const std::int64_t columns = draw.rows.columns;
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "dropout", [&] {
     const auto* in = x.const_data_ptr<scalar_t>();
@@ -136,19 +145,29 @@ std::uint64_t draw_seed() {
   return at::check_generator<at::CPUGeneratorImpl>(generator)->random64();
 }
 
-at::Tensor apply(const at::Tensor& x, double p, std::int64_t num_samples, const Rows& rows) {
-  TRIPHASE_CHECK(InternalError, x.is_cpu(), "keyed dropout runs on the CPU alone");
+at::Tensor bases_on(const at::Device& device, const Draw& draw, std::int64_t num_samples) {
+  if (draw.sample_keys) return draw.sample_keys->on(device);
+  at::Tensor places = at::arange(num_samples, at::TensorOptions(at::kLong).device(device));
+  return mix64_(places);
+}
+
+at::Tensor apply(const at::Tensor& x, double p, std::int64_t num_samples, const DropoutRows& rows,
+                 DropoutForm form) {
   auto draw = c10::make_intrusive<Draw>();
   draw->p = p;
   draw->rows = rows;
-  draw->state = current;
+  draw->sample_keys = current.sample_keys;
+  draw->may_compile = form == DropoutForm::kAuto;
   if (current.sample_keys) {
-    TRIPHASE_CHECK(InternalError, static_cast<std::int64_t>(current.sample_keys->size()) == num_samples,
-                   "dropout of ", num_samples, " samples, and there are keys for ", current.sample_keys->size());
-    ++current.num_drawn;
+    TRIPHASE_CHECK(InternalError, std::ssize(current.sample_keys->values()) == num_samples,
+                   "dropout of ", num_samples, " samples, and there are keys for ",
+                   current.sample_keys->values().size());
+    draw->salt = mix64(current.num_drawn++);
   } else {
-    draw->seed = draw_seed();
+    draw->salt = draw_seed();
   }
+  if (!x.is_cpu() || form == DropoutForm::kOperators)
+    draw->device_bases = bases_on(x.device(), *draw, num_samples);
   return DropoutFunction::apply(x, draw);
 }
 
@@ -159,13 +178,23 @@ bool has_dense_samples(const at::Tensor& x) {
 
 }  // namespace
 
+at::Tensor SampleKeys::on(const at::Device& device) const {
+  if (!copy_.defined() || copy_.device() != device) {
+    static_assert(sizeof(std::uint64_t) == sizeof(std::int64_t));
+    const at::Tensor here = at::empty({std::ssize(values_)}, at::kLong);
+    std::copy(values_.begin(), values_.end(), static_cast<std::uint64_t*>(here.mutable_data_ptr()));
+    copy_ = here.to(device);
+  }
+  return copy_;
+}
+
 DropoutState dropout_state() { return current; }
 
 DropoutScope::DropoutScope(DropoutState state) : before_(std::exchange(current, std::move(state))) {}
 
 DropoutScope::DropoutScope(std::vector<std::uint64_t> sample_keys)
     : DropoutScope(
-          DropoutState{std::make_shared<const std::vector<std::uint64_t>>(std::move(sample_keys)), 0}) {}
+          DropoutState{std::make_shared<const SampleKeys>(std::move(sample_keys)), 0}) {}
 
 DropoutScope::~DropoutScope() { current = std::move(before_); }
 
@@ -173,19 +202,21 @@ void begin_dropout_branch(DropoutBranch branch) {
   current.num_drawn = static_cast<std::uint64_t>(branch) * kBranchSize;
 }
 
-at::Tensor dropout(const at::Tensor& x, double p) {
+at::Tensor dropout(const at::Tensor& x, double p, DropoutForm form) {
   if (p == 0 || x.numel() == 0) return x;
   const at::Tensor dense = has_dense_samples(x) ? x : x.contiguous();
-  return apply(dense, p, x.size(0), {.columns = x.numel() / x.size(0)});
+  return apply(dense, p, x.size(0), {.columns = x.numel() / x.size(0)}, form);
 }
 
-at::Tensor attention_dropout(const at::Tensor& probabilities, double p, const AttentionRows& rows) {
+at::Tensor attention_dropout(const at::Tensor& probabilities, double p, const AttentionRows& rows,
+                             DropoutForm form) {
   if (p == 0 || probabilities.numel() == 0) return probabilities;
   return apply(probabilities.contiguous(), p, probabilities.size(0) / rows.num_chunks,
                {.columns = probabilities.size(3),
                 .rows_per_head = probabilities.size(2),
                 .heads = probabilities.size(1),
-                .attention = rows});
+                .attention = rows},
+               form);
 }
 
 }  // namespace triphase::models

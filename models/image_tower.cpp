@@ -4,6 +4,7 @@
 #include "base/error.hpp"
 #include "models/conv_norm.hpp"
 #include "models/dropout.hpp"
+#include "models/max_pool.hpp"
 #include "models/precision.hpp"
 #include "models/recompute.hpp"
 
@@ -144,7 +145,7 @@ class InflatedResNetImpl : public torch::nn::Module {
   at::Tensor features(const at::Tensor& x) {
     const auto stem = [this](const at::Tensor& input) {
       const at::Tensor y = rectified(convolve_and_normalise(conv1_, bn1_, input));
-      return at::max_pool3d(y, {3, 3, 3}, {2, 2, 2}, {1, 1, 1});
+      return max_pool(y);
     };
     at::Tensor y = recompute == Recompute::kNone
                        ? stem(x)

@@ -53,6 +53,8 @@ class TwoTowerImpl : public torch::nn::Module {
   [[nodiscard]] at::Tensor encode_text_tokens(const at::Tensor& tokens, const at::Tensor& mask);
 
   [[nodiscard]] const TwoTowerOptions& options() const { return options_; }
+  /// Where the weights are, and so what every pass takes.
+  [[nodiscard]] at::Device device() const { return logit_scale_.device(); }
   /// The logarithm of the logit scale (1/temperature), a 0-dim parameter.
   [[nodiscard]] at::Tensor& log_scale() { return logit_scale_; }
   /// The bias that the sigmoid loss adds to every logit, a 0-dim parameter "logit_bias"; undefined in a model

@@ -7,6 +7,7 @@
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/sum.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -27,6 +28,7 @@
 #include "trainer/loop/train_step.hpp"
 #include "trainer/operator_times.hpp"
 #include "trainer/optim/optimizer.hpp"
+#include "trainer/torch_setup.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -73,7 +75,7 @@ models::TwoTower benchmark_model(const StepBenchmarkOptions& options, dist::Proc
   set_execution(model, options.batch_norm, options.precision.recompute, &group);
   RunConfig config;
   config.precision = options.precision;
-  apply_precision(model, config);
+  apply_precision(model, config, options.device);
   model->train();
   return model;
 }
@@ -93,13 +95,23 @@ double peak_rss_mib() {
   return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
+void reset_gpu_peak(const at::Device& device) {
+  if (device.is_cuda()) c10::getDeviceAllocator(device.type())->resetPeakStats(device.index());
+}
+
+double peak_gpu_mib(const at::Device& device) {
+  const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  return static_cast<double>(stats.allocated_bytes[0].peak) / (1 << 20);
+}
+
 /// Others on every rank.
 data::Batch synthetic_pairs(const StepBenchmarkOptions& options, int rank) {
   at::manual_seed(static_cast<std::uint64_t>(rank));
   const auto& shape = options.volume_shape;
   data::Batch batch;
-  batch.volumes = model_input(at::randn({options.pairs, 1, shape[0], shape[1], shape[2]}),
-                              options.precision);
+  // Copied to a GPU within the step, as a batch of the loader is.
+  batch.volumes = at::randn({options.pairs, 1, shape[0], shape[1], shape[2]});
+  if (options.device.is_cuda()) batch.volumes = batch.volumes.pin_memory();
   batch.tokens = at::randint(3, 250, {options.pairs, options.report_tokens}, at::kLong);
   batch.mask = at::ones({options.pairs, options.report_tokens}, at::kLong);
   batch.index = at::arange(options.pairs, at::kLong);
@@ -110,24 +122,32 @@ data::Batch synthetic_pairs(const StepBenchmarkOptions& options, int rank) {
 void run_tower(models::TwoTower& model, const data::Batch& batch,
                const StepBenchmarkOptions& options, dist::GradientReducer& reducer,
                PhaseTimes& times) {
-  const ComputeScope compute(options.precision);
-  const at::Tensor rows = options.part == "image"
-                              ? model->image_tower()->forward(batch.volumes, false).projection
-                              : model->text_tower()->forward(batch.tokens, batch.mask).projection;
+  const at::Device device = options.device;
+  const ComputeScope compute(options.precision, device.type());
+  const at::Tensor rows =
+      options.part == "image"
+          ? model->image_tower()
+                ->forward(model_input(batch.volumes, options.precision, device), false)
+                .projection
+          : model->text_tower()->forward(batch.tokens.to(device), batch.mask.to(device)).projection;
+  finish_on(device);
   times.end("forward");
   const at::Tensor loss = rows.sum();
   times.end("loss");
   reducer.last_pass([&] { loss.backward(); });
+  finish_on(device);
   times.end("backward");
 }
 
 void run_towers(models::TwoTower& model, const data::Batch& batch, TowerPasses& passes,
                 dist::ProcessGroup& group, dist::GradientReducer& reducer, PhaseTimes& times) {
   const models::Embeddings rows = passes.encode(batch, 0);
+  finish_on(model->device());
   times.end("forward");
   dist::global_contrastive_loss(rows.image, rows.text, model->log_scale(), group).backward();
   times.end("loss");
   reducer.passes([&] { passes.backward([&] { reducer.arm(); }); });
+  finish_on(model->device());
   times.end("backward");
 }
 
@@ -177,6 +197,7 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
     times.start();
     pass();
     optimizer.update(1.0);
+    finish_on(options.device);
     times.end("optimizer");
     times.end_step();
   };
@@ -187,6 +208,7 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
     dist::agree_on(group, [&] { save_pass(options, model, batch, parameters, group); });
   }
   step();  // warms up
+  reset_gpu_peak(options.device);
   times = PhaseTimes();
   for (std::int64_t i = 0; i < options.iterations; ++i) step();
   Json json{{"preset", options.preset},         {"part", options.part},
@@ -194,6 +216,8 @@ Json bench_step(const StepBenchmarkOptions& options, dist::ProcessGroup& group) 
             {"pairs", options.pairs},           {"micro_pairs", options.micro_pairs},
             {"num_ranks", group.num_ranks()},   {"threads", at::get_num_threads()},
             {"peak_rss_mib", peak_rss_mib()}};
+  json["device"] = describe_device(options.device);
+  if (options.device.is_cuda()) json["peak_gpu_mib"] = peak_gpu_mib(options.device);
   json["seconds"] = times.medians();
   json["bytes_reduced"] = reduced.bytes;
   json["reduce_seconds"] = reduced.seconds;

@@ -5,6 +5,8 @@
 #include "dist/process_group.hpp"
 #include "trainer/run_config.hpp"
 
+#include <c10/core/Device.h>
+
 #include <array>
 #include <cstdint>
 #include <filesystem>
@@ -25,6 +27,7 @@ struct StepBenchmarkOptions {
   std::int64_t iterations = 5;                        ///< after one that is not counted
   bool with_operators = false;                        ///< one step more, to see what takes the time
   PrecisionOptions precision;
+  at::Device device = at::kCPU;                       ///< of set_up_torch()
   DistributedOptions distributed;                     ///< how gradients are reduced
   /// Where each rank leaves rank-<r>.safetensors of a pass in evaluation mode before the first step: weights.<name>,
   /// batch.volumes, batch.tokens, batch.mask, and gradient.<name> summed over the ranks. Empty: nowhere.
@@ -33,7 +36,8 @@ struct StepBenchmarkOptions {
 
 /// Median seconds of the phases of a training step on synthetic pairs:
 /// {forward, loss, backward, reduce, optimizer, step, pairs_per_second, bytes_reduced, reduce_seconds} and the process's greatest
-/// resident memory so far (peak_rss_mib), on the threads that LibTorch has been given. One tower alone has no
+/// resident memory so far (peak_rss_mib), on a GPU also the most that tensors took of its memory in a timed
+/// step (peak_gpu_mib), on the threads that LibTorch has been given. One tower alone has no
 /// contrast: its loss is the sum of its projections. With options.with_operators also `operators`, the ATen
 /// operators of one further step, each {name, calls, seconds} without what it calls, the longest first.
 /// Collective over group.

@@ -116,13 +116,15 @@ void set_execution(models::TwoTower& model, const std::string& batch_norm,
   model->text_tower()->set_recompute(mode);
 }
 
-void apply_precision(models::TwoTower& model, const RunConfig& config) {
+void apply_precision(models::TwoTower& model, const RunConfig& config,
+                     const at::Device& device) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> tensors = model->parameters();
   const std::vector<at::Tensor> buffers = model->buffers();
   tensors.insert(tensors.end(), buffers.begin(), buffers.end());
   for (at::Tensor& tensor : tensors) {
     // Module::to() would make doubles of BatchNorm's counters, too.
+    if (tensor.device() != device) tensor.set_data(tensor.to(device));
     if (config.precision.compute == "float64" && tensor.is_floating_point())
       tensor.set_data(tensor.to(at::kDouble));
     if (config.precision.memory_format == "channels_last_3d" && tensor.dim() == 5)
@@ -145,7 +147,7 @@ std::string hash_weights(models::TwoTower& model) {
   for (const bool adapters : {false, true}) {
     for (const auto& [name, tensor] :
          adapters ? models::adapter_state(model) : models::base_state(model)) {
-      const at::Tensor values = tensor.contiguous();
+      const at::Tensor values = tensor.to(at::kCPU).contiguous();
       hash.update(name);
       hash.update(std::as_bytes(
           std::span(static_cast<const char*>(values.const_data_ptr()), values.nbytes())));

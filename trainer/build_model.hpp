@@ -29,7 +29,8 @@ void set_execution(models::TwoTower& model, const std::string& batch_norm,
 
 /// Brings a model (adapted or not) into config.precision's dtype and layout. Call before views of
 /// gradients exist.
-void apply_precision(models::TwoTower& model, const RunConfig& config);
+void apply_precision(models::TwoTower& model, const RunConfig& config,
+                     const at::Device& device = at::kCPU);
 
 /// The checkpoint folder that `path` stands for: a checkpoint folder itself or its
 /// model.safetensors, the file checkpoints/best, or a run folder (its best checkpoint, else its

@@ -61,8 +61,9 @@ std::string hash_unsaved(models::TwoTower& model, const RunConfig& config) {
   StreamingHash hash;
   for (const auto& [name, tensor] : models::base_state(model)) {
     if (is_saved(name, config, trained)) continue;
+    const at::Tensor here = tensor.to(at::kCPU);
     const at::Tensor values =
-        tensor.is_floating_point() ? tensor.to(at::kFloat).contiguous() : tensor.contiguous();
+        here.is_floating_point() ? here.to(at::kFloat).contiguous() : here.contiguous();
     hash.update(name);
     hash.update(std::as_bytes(
         std::span(static_cast<const char*>(values.const_data_ptr()), values.nbytes())));

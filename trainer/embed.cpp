@@ -39,7 +39,7 @@ struct Rows {
 
 void check_finite(const at::Tensor& rows, const data::Cache& cache, const data::Batch& batch,
                   const char* what) {
-  const at::Tensor sums = rows.sum(1).isfinite();
+  const at::Tensor sums = rows.sum(1).isfinite().to(at::kCPU);
   if (sums.all().item<bool>()) return;
   for (std::int64_t i = 0; i < rows.size(0); ++i)
     TRIPHASE_CHECK(
@@ -56,14 +56,17 @@ void encode_share(models::TwoTower& model, const data::Cache& cache,
   options.sample_indices = indices;
   options.batch_size = config.evaluate.batch_size;
   options.num_workers = static_cast<int>(std::max<std::int64_t>(config.data.workers, 1));
+  const at::Device device = model->device();
+  options.is_pinned = device.is_cuda();
   data::BatchLoader loader(cache, options);
   const at::NoGradGuard no_gradients;
   std::int64_t done = 0;
   while (const std::optional<data::Batch> batch = loader.next()) {
-    const ComputeScope scope(config.precision);
+    const ComputeScope scope(config.precision, device.type());
     const models::ImageEncoding image =
-        model->encode_image_volumes(model_input(batch->volumes, config.precision));
-    const at::Tensor text = model->encode_text_tokens(batch->tokens, batch->mask);
+        model->encode_image_volumes(model_input(batch->volumes, config.precision, device));
+    const at::Tensor text = model->encode_text_tokens(
+        batch->tokens.to(device, /*non_blocking=*/true), batch->mask.to(device, true));
     check_finite(image.embedding, cache, *batch, "image");
     check_finite(text, cache, *batch, "text");
     const std::int64_t count = batch->index.size(0);

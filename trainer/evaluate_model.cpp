@@ -24,7 +24,8 @@ std::string checkpoint_id(const std::filesystem::path& folder) {
 
 }  // namespace
 
-LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string& checkpoint) {
+LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string& checkpoint,
+                                      const at::Device& device) {
   LoadedModel loaded;
   RunConfig base = config;
   const auto folder = checkpoint.empty() ? std::nullopt : resolve_checkpoint(checkpoint);
@@ -48,7 +49,7 @@ LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string
     loaded.adapt_method = trained.adapt.method;
     loaded.step = state.step;
   }
-  apply_precision(loaded.model, config);
+  apply_precision(loaded.model, config, device);
   loaded.model->eval();
   return loaded;
 }

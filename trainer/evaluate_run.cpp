@@ -57,12 +57,12 @@ struct Subject {
 
 /// The same on every rank, or an error on every rank. Collective.
 Subject open_subject(const RunConfig& config, const std::string& checkpoint,
-                     dist::ProcessGroup& group) {
+                     const at::Device& device, dist::ProcessGroup& group) {
   Subject subject;
   dist::agree_on(group, [&] {
     subject.cache = std::make_unique<data::Cache>(
         open_cache(config, models::model_preset(config.model.preset)));
-    subject.loaded = load_model_for_evaluation(config, checkpoint);
+    subject.loaded = load_model_for_evaluation(config, checkpoint, device);
   });
   dist::agree_equal(group, subject.cache->data_hash(), "the cache's data hash");
   return subject;
@@ -72,9 +72,10 @@ Subject open_subject(const RunConfig& config, const std::string& checkpoint,
 
 Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                   const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress) {
+  const TorchSetup torch = set_up_torch(config.precision, runtime, config.distributed.backend);
+  warn_of_idle_gpus(torch, log);
   dist::ProcessGroup& group = runtime.world();
-  set_up_torch(config.precision, runtime);
-  Subject subject = open_subject(config, checkpoint, group);
+  Subject subject = open_subject(config, checkpoint, torch.device, group);
   log.info("evaluate split=", split, " checkpoint=", subject.loaded.checkpoint);
   Json json =
       evaluate_model(subject.loaded.model, *subject.cache, config, split, group, show_progress);
@@ -99,9 +100,10 @@ Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const 
 
 void embed_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress) {
+  const TorchSetup torch = set_up_torch(config.precision, runtime, config.distributed.backend);
+  warn_of_idle_gpus(torch, log);
   dist::ProcessGroup& group = runtime.world();
-  set_up_torch(config.precision, runtime);
-  Subject subject = open_subject(config, checkpoint, group);
+  Subject subject = open_subject(config, checkpoint, torch.device, group);
   std::vector<std::int64_t> indices;
   dist::agree_on(group, [&] { indices = subject.cache->select(split, config.data.sites); });
   const EmbeddingTable table =

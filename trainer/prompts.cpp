@@ -85,10 +85,12 @@ at::Tensor embed_texts(models::TwoTower& model, const std::vector<std::string>& 
     std::fill_n(mask.mutable_data_ptr<std::int64_t>() + first, ids[i].size(), std::int64_t{1});
   }
   const at::NoGradGuard no_gradients;
-  const ComputeScope scope(config.precision);
+  const at::Device device = model->device();
+  const ComputeScope scope(config.precision, device.type());
   const bool was_training = model->is_training();
   model->eval();
-  const at::Tensor embedded = model->encode_text_tokens(tokens, mask).to(at::kFloat);
+  const at::Tensor embedded = model->encode_text_tokens(tokens.to(device), mask.to(device))
+                                  .to(at::kCPU, at::kFloat);
   model->train(was_training);
   return embedded;
 }

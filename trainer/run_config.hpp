@@ -96,10 +96,13 @@ struct ScheduleOptions {
   std::int64_t early_stop_patience = 0;  ///< validations without a better keep_best value; 0: off
 };
 
+/// Where and how numbers are computed.
 struct PrecisionOptions {
+  std::string device = "auto";      ///< "auto" (a GPU where there is one), "cpu" or "cuda"
   std::string compute = "float32";  ///< "float32", "bfloat16", or "float64" (tests of equality)
   std::string memory_format = "contiguous";  ///< or "channels_last_3d"
   std::string recompute = "none";            ///< "none", "blocks" or "stages"
+  bool tf32 = false;  ///< float32 products on a GPU rounded to TensorFloat-32 (10 bits of mantissa)
   bool deterministic = true;
 };
 

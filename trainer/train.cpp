@@ -51,13 +51,15 @@ std::string describe_steps(const RunConfig& config, const TrainData& data) {
 
 TrainResult train(const RunConfig& config, const TrainRequest& request, dist::Runtime& runtime,
                   Logger& log) {
-  const int threads = set_up_torch(config.precision, runtime);
+  const TorchSetup torch = set_up_torch(config.precision, runtime, config.distributed.backend);
   std::optional<Logger> own;
   if (log.options().file.empty()) own.emplace(make_rank_log(config, log, runtime));
+  warn_of_idle_gpus(torch, own ? *own : log);
   TrainLoop loop(config,
                  {.resume = request.resume,
                   .show_progress = request.show_progress,
-                  .threads = threads,
+                  .threads = torch.threads,
+                  .device = torch.device,
                   .mpi = dist::Runtime::library_version(),
                   .stop_requested = stop_requested,
                   .on_step = {}},

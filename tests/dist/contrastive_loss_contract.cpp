@@ -34,7 +34,7 @@ TEST_P(ContrastiveLossContract, LossAndGradientsEqualTheDenseFormulaOnTheJoinedB
         const ContrastiveCase joined = make_case(b * group.num_ranks(), width, scale, ++seed);
         const ContrastiveCase expected = dense_reference(joined);
         const ContrastiveCase gradient = part_of(expected, group);
-        for (const std::int64_t tile : {1, 3, 1024}) {
+        for (const std::int64_t tile : {0, 1, 3}) {
           const ContrastiveCase actual = run_loss(part_of(joined, group), group, tile);
           const std::string where = str("b ", b, ", E ", width, ", scale ", scale, ", tile ", tile);
           EXPECT_NEAR(actual.loss, expected.loss, kTolerance * (1 + expected.loss)) << where;
@@ -210,7 +210,7 @@ TEST_P(ContrastiveLossContract, WrongInputIsRefused) {
            "BFloat16");
     refuse(part.image, part.text.to(at::kFloat), part.log_scale, 4, "dtype Double");
     refuse(part.image, part.text, part.log_scale.unsqueeze(0), 4, "0-dim");
-    refuse(part.image, part.text, part.log_scale, 0, "tile is 0");
+    refuse(part.image, part.text, part.log_scale, -1, "tile is -1");
     const auto refuse_pairs = [&](const dist::ContrastivePairs& pairs,
                                   const dist::ContrastiveLossOptions& options,
                                   const std::string& word) {

@@ -70,7 +70,7 @@ Input random_input(std::int64_t batch, std::int64_t length, std::uint64_t seed) 
 
 at::Tensor contrastive_loss(const Embeddings& rows, const at::Tensor& log_scale) {
   const at::Tensor logits = log_scale.exp() * at::matmul(rows.image, rows.text.t());
-  const at::Tensor target = at::arange(logits.size(0));
+  const at::Tensor target = at::arange(logits.size(0), logits.options().dtype(at::kLong));
   return 0.5 *
          (at::cross_entropy_loss(logits, target) + at::cross_entropy_loss(logits.t(), target));
 }

@@ -108,6 +108,8 @@ std::vector<KeyCase> key_cases() {
       {"precision.memory_format", {"\"contiguous\"", "\"channels_last_3d\""}, {"\"nhwc\""}},
       {"precision.recompute", {"\"none\"", "\"blocks\"", "\"stages\""}, {"\"all\""}},
       {"precision.deterministic", {"false"}, {"0"}},
+      {"precision.device", {"\"auto\"", "\"cpu\"", "\"cuda\""}, {"\"gpu\"", "0"}},
+      {"precision.tf32", {"true"}, {"1"}},
       {"distributed.backend", {"\"auto\"", "\"self\"", "\"mpi\"", "\"nccl\""}, {"\"gloo\""}},
       {"distributed.overlap", {"\"auto\"", "\"on\"", "\"off\""}, {"\"yes\"", "true"}},
       {"distributed.bucket_bytes", {"1024"}, {"0"}},

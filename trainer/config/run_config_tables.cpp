@@ -289,10 +289,12 @@ void read_schedule_table(ConfigReader& reader, ScheduleOptions& options) {
 }
 
 void read_precision_table(ConfigReader& reader, PrecisionOptions& options) {
+  read_word(reader, "precision.device", options.device, {"auto", "cpu", "cuda"});
   read_word(reader, "precision.compute", options.compute, {"float32", "bfloat16", "float64"});
   read_word(reader, "precision.memory_format", options.memory_format,
             {"contiguous", "channels_last_3d"});
   read_word(reader, "precision.recompute", options.recompute, {"none", "blocks", "stages"});
+  reader.read("precision.tf32", options.tf32);
   reader.read("precision.deterministic", options.deterministic);
 }
 

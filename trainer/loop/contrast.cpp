@@ -20,7 +20,7 @@ dist::ContrastiveLossOptions contrastive_options(const LossOptions& loss) {
 at::Tensor contrast(models::TwoTower& model, const at::Tensor& image, const at::Tensor& text,
                     const PairIds& ids, const LossOptions& loss, dist::ProcessGroup& group) {
   const auto as_rows = [&](const at::Tensor& scalar) {
-    return scalar.defined() ? scalar.to(image.scalar_type()) : scalar;
+    return scalar.defined() ? scalar.to(image.options()) : scalar;
   };
   return dist::global_contrastive_loss({.image = image,
                                         .text = text,

@@ -16,8 +16,8 @@ PhenotypeLoss phenotype_loss(const at::Tensor& logits, const at::Tensor& labels,
                      logits.size(1) >= labels.size(1),
                  "phenotype logits ", logits.sizes(), " do not fit labels ", labels.sizes());
   const at::Tensor used = logits.slice(1, 0, labels.size(1));
-  const at::Tensor known = labels.ge(0).to(used.scalar_type());
-  const at::Tensor truth = labels.clamp_min(0).to(used.scalar_type());
+  const at::Tensor known = labels.ge(0).to(used.options());
+  const at::Tensor truth = labels.clamp_min(0).to(used.options());
   const double num_known =
       group.all_reduce(known.sum(at::kDouble).reshape({1}), dist::ReduceOp::kSum)
           ->wait()

@@ -121,6 +121,7 @@ Json environment_json(const RunConfig& config, const TrainData& data,
   json["hosts"] = facts.hosts;
   json["backend"] = facts.backend;
   json["threads_per_rank"] = facts.threads;
+  json["device"] = facts.device;
   json["data"] = Json{{"cache", config.data.cache},
                       {"data_hash", data.cache->data_hash()},
                       {"spec_hash", data.cache->spec().hash()},

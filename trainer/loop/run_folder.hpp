@@ -36,6 +36,7 @@ struct RunFolder {
 struct RunFacts {
   std::vector<std::string> hosts;  ///< by rank
   int threads = 1;                 ///< per rank
+  std::string device;              ///< "cpu", or the GPU's model
   std::string mpi;                 ///< the library's version; "" without MPI
   std::string backend;             ///< of the group
   std::int64_t num_updates = 0;    ///< of the whole run

@@ -77,14 +77,15 @@ models::Embeddings TowerPasses::forward(std::int64_t micro_batch, bool is_replay
   const std::int64_t first = micro_batch * micro_pairs_;
   const std::int64_t count = std::min(micro_pairs_, batch_.tokens.size(0) - first);
   const bool has_graph = is_replay || micro_batch == num_micro_batches_ - 1;
-  const ComputeScope scope(options_.precision);
+  const at::Device device = model_->device();
+  const ComputeScope scope(options_.precision, device.type());
   const models::DropoutScope dropout(
       dropout_keys(options_.seed, step_, batch_.index.narrow(0, first, count)));
   models::Embeddings outputs;
   if (trains_image_ || !is_replay) {
     const at::AutoGradMode grad(has_graph || !trains_image_);
     const models::ImageEncoding image = model_->encode_image_volumes(
-        model_input(batch_.volumes.narrow(0, first, count), options_.precision),
+        model_input(batch_.volumes.narrow(0, first, count), options_.precision, device),
         options_.with_phenotypes);
     outputs.image = image.embedding;
     outputs.phenotype_logits = image.phenotype_logits;
@@ -94,7 +95,8 @@ models::Embeddings TowerPasses::forward(std::int64_t micro_batch, bool is_replay
     const at::Tensor mask = batch_.mask.narrow(0, first, count);
     const std::int64_t longest = mask.sum(1).max().item<std::int64_t>();
     outputs.text = model_->encode_text_tokens(
-        batch_.tokens.narrow(0, first, count).narrow(1, 0, longest), mask.narrow(1, 0, longest));
+        batch_.tokens.narrow(0, first, count).narrow(1, 0, longest).to(device),
+        mask.narrow(1, 0, longest).to(device));
   }
   return outputs;
 }

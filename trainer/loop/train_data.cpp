@@ -179,6 +179,7 @@ std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data, const RunCo
   options.batch_size = pairs;
   options.num_workers = static_cast<int>(config.data.workers);
   options.read_ahead_bytes = config.data.read_ahead_bytes;
+  options.is_pinned = data.is_pinned;
   options.augment = config.data.augment;
   options.seed = static_cast<std::uint64_t>(config.run.seed);
   options.epoch = position.epoch;

@@ -25,6 +25,7 @@ struct TrainData {
   std::vector<std::int64_t> negative_ids;
   std::vector<std::int64_t> groups;  ///< of each training sample its patient or site, as the sampler wants
   std::unique_ptr<SectionTexts> sections;  ///< under data.report_sections = "alternate"
+  bool is_pinned = false;  ///< volumes lie in pinned memory, for a GPU
   std::int64_t pad_id = 1;
   std::int64_t period_token_id = -1;
 };

@@ -14,6 +14,7 @@
 #include "trainer/loop/stage_data.hpp"
 #include "trainer/optim/schedule.hpp"
 #include "trainer/shared_weights.hpp"
+#include "trainer/torch_setup.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -89,6 +90,7 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
   dist::agree_on(group_, [&] {
     static_cast<void>(pairs_per_rank(config_, group_.num_ranks()));
     data_ = open_train_data(config_, models::model_preset(config_.model.preset), staging);
+    data_.is_pinned = options_.device.is_cuda();
     prompts_ = has_validation(config_) ? validation_prompts(config_, *data_.cache) : prompts_;
     steps_per_epoch_ = steps_per_epoch(data_, config_);
     total_steps_ = total_steps(config_.schedule, steps_per_epoch_);
@@ -100,7 +102,7 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
   });
   models::TwoTower base = build_base_model_on_nodes(config_, group_, *node);
   dist::agree_on(group_, [&] {
-    model_ = make_trainable(config_, std::move(base));
+    model_ = make_trainable(config_, std::move(base), options_.device);
   });
   const auto parameters = models::trainable_parameters(model_.model);
   reducer_ = std::make_unique<dist::GradientReducer>(group_, parameters,
@@ -149,6 +151,7 @@ void TrainLoop::agree_on_start() {
 void TrainLoop::write_run_facts() {
   const RunFacts facts{.hosts = all_hosts(group_),
                        .threads = options_.threads,
+                       .device = describe_device(options_.device),
                        .mpi = options_.mpi,
                        .backend = group_.backend(),
                        .num_updates = total_steps_,
@@ -161,7 +164,7 @@ void TrainLoop::write_run_facts() {
     metrics_ = std::make_unique<MetricsLog>(folder_.metrics(), state_.step);
   });
   log_.info("train method=", config_.adapt.method, " ranks=", group_.num_ranks(),
-            " threads=", options_.threads, " steps=", total_steps_,
+            " threads=", options_.threads, " device=", describe_device(options_.device), " steps=", total_steps_,
             " steps_per_epoch=", steps_per_epoch_, " trainable=", model_.plan.num_trainable,
             " of=", model_.plan.num_base_parameters, " percent=", model_.plan.trainable_percent());
 }

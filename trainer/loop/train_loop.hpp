@@ -30,6 +30,7 @@ struct TrainLoopOptions {
   std::string resume = "never";
   bool show_progress = false;
   int threads = 1;
+  at::Device device = at::kCPU;  ///< that the model is trained on; the rank's own
   std::string mpi = {};                       ///< the library's version, for environment.json
   std::function<bool()> stop_requested = {};  ///< asked once a step; empty: never
   std::function<double()> seconds_since_start =

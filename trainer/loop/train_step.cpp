@@ -10,6 +10,7 @@
 #include "dist/collective_place.hpp"
 #include "dist/runtime.hpp"
 #include "trainer/build_model.hpp"
+#include "trainer/compute_scope.hpp"
 #include "trainer/loop/joined_rows.hpp"
 #include "trainer/loop/phenotype_loss.hpp"
 
@@ -87,6 +88,7 @@ void TrainStep::forward_and_loss(const data::Batch& batch, std::int64_t step, St
   // One rank alone may fail in the towers; the loss is collective.
   dist::agree_on(group_, [&] {
     embeddings = passes_.encode(batch, step);
+    finish_on(model_->device());  // so that each phase has its own seconds
     report.own_seconds.forward = watch.seconds();
   });
   report.seconds.forward = watch.lap();
@@ -166,6 +168,7 @@ StepReport TrainStep::run(const data::Batch& batch, double lr_factor, std::int64
   reducer_.passes([&] {
     passes_.backward([&] { reducer_.arm(); },
                      alone_ ? [&] { reducer_.end_leaf(); } : std::function<void()>());
+    finish_on(model_->device());
     report.own_seconds.backward = watch.seconds();
   });
   report.seconds.backward = watch.lap();

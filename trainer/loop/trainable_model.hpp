@@ -17,6 +17,7 @@ struct TrainableModel {
 /// @throws ConfigError, CheckpointError
 [[nodiscard]] TrainableModel build_trainable_model(const RunConfig& config);
 /// Likewise of a base model that is there already.
-[[nodiscard]] TrainableModel make_trainable(const RunConfig& config, models::TwoTower base);
+[[nodiscard]] TrainableModel make_trainable(const RunConfig& config, models::TwoTower base,
+                                            const at::Device& device = at::kCPU);
 
 }  // namespace triphase::trainer

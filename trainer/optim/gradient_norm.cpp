@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer/optim/gradient_norm.hpp"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -42,9 +44,16 @@ double square_sum(const T* values, std::int64_t count) {
   return sum;
 }
 
+/// One look at the device for all of them.
+double square_sum_on_device(const std::vector<at::Tensor>& tensors) {
+  const std::vector<at::Tensor> norms = at::_foreach_norm(tensors, 2, at::kDouble);
+  return at::stack(norms).square().sum().item<double>();
+}
+
 }  // namespace
 
 double global_square_sum(const std::vector<at::Tensor>& tensors) {
+  if (!tensors.empty() && !tensors[0].is_cpu()) return square_sum_on_device(tensors);
   double sum = 0;
   for (const at::Tensor& tensor : tensors) {
     TRIPHASE_CHECK(InternalError, tensor.is_non_overlapping_and_dense(),

@@ -161,7 +161,6 @@ UpdateReport Optimizer::update(double lr_factor) {
     at::_foreach_mul_(all_gradients, clip);
 
   ++num_updates_;
-  const at::Tensor count = at::full({}, static_cast<double>(num_updates_), at::kFloat);
   std::vector<at::Tensor> all_parts;
   for (std::size_t i = 0; i < pieces_.size(); ++i)
     all_parts.push_back(own_part(i, parameter_of(pieces_[i])));
@@ -173,6 +172,8 @@ UpdateReport Optimizer::update(double lr_factor) {
     std::vector<at::Tensor> gradients = pick(all_gradients, members);
     std::vector<at::Tensor> exp_avg = pick(exp_avg_, members);
     std::vector<at::Tensor> exp_avg_sq = pick(exp_avg_sq_, members);
+    const at::Tensor count = at::full({}, static_cast<double>(num_updates_),
+                                      at::TensorOptions(at::kFloat).device(parts[0].device()));
     const std::vector<at::Tensor> steps(parts.size(), count);
     at::_fused_adamw_(parts, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps,
                       group.lr * lr_factor, options_.betas[0], options_.betas[1],

@@ -66,7 +66,7 @@ class Both(torch.nn.Module):
         image = torch.nn.functional.normalize(self.encode_image(volumes), dim=1)
         text = torch.nn.functional.normalize(self.encode_text(tokens, mask), dim=1)
         logits = self.logit_scale.exp() * image @ text.t()
-        target = torch.arange(len(logits))
+        target = torch.arange(len(logits), device=logits.device)
         entropy = torch.nn.functional.cross_entropy
         return (entropy(logits, target) + entropy(logits.t(), target)) / 2
 
@@ -81,9 +81,13 @@ def main():
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--compute", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tf32", action="store_true", help="TensorFloat-32 in convolutions and products alike")
     arguments = parser.parse_args()
     part = arguments.part
 
+    on_gpu = arguments.device != "cpu"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = arguments.tf32
     torch.manual_seed(0)
     model = Both(part)
     if arguments.method == "peft":
@@ -91,28 +95,34 @@ def main():
         targets += [] if part == "image" else ["query", "value"]
         options = peft.LoraConfig(r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules=targets)
         model = peft.get_peft_model(model, options).base_model.model
-    model.train()
+    model.train().to(arguments.device)
     volumes = torch.randn(arguments.pairs, 1, *[int(n) for n in arguments.volume.split(",")])
-    # merlin-vlm's checkpoints lose every gradient behind a frozen stem unless the input asks for one.
-    volumes.requires_grad_(arguments.method == "peft")
     tokens = torch.randint(3, 250, (arguments.pairs, arguments.tokens))
     mask = torch.ones_like(tokens)
+    batch = [part.pin_memory() if on_gpu else part for part in (volumes, tokens, mask)]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
 
     seconds = []
     for _ in range(arguments.iterations + 1):
         begin = time.perf_counter()
+        volumes, tokens, mask = (part.to(arguments.device, non_blocking=True) for part in batch)
+        # merlin-vlm's checkpoints lose every gradient behind a frozen stem unless the input asks for one.
+        volumes.requires_grad_(arguments.method == "peft")
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.compute == "bfloat16"):
+        with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.compute == "bfloat16"):
             loss = model.loss(part, volumes, tokens, mask)
         loss.backward()
         optimizer.step()
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
     moved = [p for p in trained if p.grad is not None]
     print(json.dumps({
         "part": part, "method": arguments.method, "compute": arguments.compute, "pairs": arguments.pairs,
         "seconds": statistics.median(seconds[1:]), "all_seconds": seconds[1:],
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "peak_gpu_mib": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "num_trained": sum(p.numel() for p in moved),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__,
