@@ -2,15 +2,12 @@
 #include "data/gunzip.hpp"
 
 #include <libdeflate.h>
-#include <sys/mman.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <limits>
 #include <memory>
-#include <new>
 
 #include "base/error.hpp"
 
@@ -95,19 +92,6 @@ bool gunzip_at_once(std::span<const std::byte> compressed, std::span<std::byte> 
 }
 
 }  // namespace
-
-ByteBuffer::ByteBuffer(std::size_t size) : size_(size) {
-  constexpr std::size_t kLargePage = std::size_t{2} << 20;
-  if (size == 0) return;
-  const std::size_t alignment = size >= 2 * kLargePage ? kLargePage : alignof(std::max_align_t);
-  const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-  data_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, rounded)));
-  if (data_ == nullptr) throw std::bad_alloc();
-  // Advice: where it is refused, the pages are small.
-  if (alignment == kLargePage) static_cast<void>(madvise(data_.get(), rounded, MADV_HUGEPAGE));
-}
-
-void ByteBuffer::Free::operator()(std::byte* data) const noexcept { std::free(data); }
 
 bool is_gzip(std::span<const std::byte> bytes) {
   return bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b};

@@ -55,6 +55,31 @@ TEST(VoxelCodec, EveryUint16StepSurvivesDecodingAndEncoding) {
   }
 }
 
+TEST(VoxelCodec, DecodingHasTheFormulasBitsAtAnyPlaceAndLength) {
+  PreprocessOptions options;
+  options.output_range = {-1, 1};
+  const VoxelCodec codec = codec_for(options);
+  std::vector<float> samples(64);
+  for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<float>(i % 41) / 21 - 1;
+  const std::vector<std::byte> stored = encode_voxels(samples, codec);
+  for (std::size_t from = 0; from < 9; ++from)      // of the stored bytes
+    for (std::size_t place = 0; place < 9; ++place)  // of the output
+      for (std::size_t count = 0; count < 40; ++count) {
+        std::vector<float> out(64, 7);
+        decode_voxels(std::span(stored).subspan(2 * from, 2 * count), codec, std::span(out).subspan(place, count));
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          const bool is_inside = i >= place && i < place + count;
+          const std::size_t k = 2 * (from + i - place);
+          const float expected = !is_inside ? 7
+                                            : static_cast<float>(std::to_integer<int>(stored[k]) +
+                                                                 256 * std::to_integer<int>(stored[k + 1])) *
+                                                      static_cast<float>(codec.scale) +
+                                                  static_cast<float>(codec.offset);
+          ASSERT_EQ(out[i], expected) << from << " " << place << " " << count << " " << i;
+        }
+      }
+}
+
 TEST(VoxelCodec, ValuesBeyondTheRangeAreClamped) {
   const VoxelCodec codec = codec_for(PreprocessOptions{});
   const std::vector<float> values{-5, 7};

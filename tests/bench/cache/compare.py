@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times `triphase cache build` beside Merlin's own way into a cache, MONAI's chain and torch.save, on the same scans.
 
-    tests/bench/cache/monai.py [--scans 4] [--repeats 5] [--build release] [--folder DIR] [--out FILE.json]
+    tests/bench/cache/compare.py [--scans 4] [--repeats 5] [--build release] [--folder DIR] [--out FILE.json]
 
 Run it by a Python that has torch, monai, nibabel, numpy and h5py (tests/reference/requirements.txt), on an idle machine. Scans
 of 512 x 512 x 180 int16 voxels, 0.8 x 0.8 x 1.5 mm, `.nii.gz` at gzip's level 6, shaped like a body with noise of 20 HU.
@@ -84,7 +84,9 @@ def peer(out, scans):
 def time_peer(python, scans, out):
     out.mkdir(exist_ok=True)
     command = ["taskset", "-c", "0", python, "-W", "ignore", __file__, "--peer", out, *scans]
-    result = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ONE_THREAD)
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
+    if result.returncode != 0:  # it has said why
+        sys.exit(f"the peer ended with {result.returncode}")
     return sum(json.loads(result.stdout.splitlines()[-1]))
 
 
@@ -110,12 +112,12 @@ def largest_difference(peer_folder, cache, count):
     worst = 0.0
     for shard in sorted(cache.glob("shard-*.h5")):
         with h5py.File(shard) as file:
-            scale, offset = file["volume"].attrs["scale"], file["volume"].attrs["offset"]
+            scale, offset = file["volumes"].attrs["scale"], file["volumes"].attrs["offset"]
             for row, name in enumerate(file["id"].asstr()[:]):
                 if int(name[1:]) >= count:
                     continue
                 theirs = torch.load(peer_folder / f"{name[1:]}.pt", weights_only=False)["image"][0].numpy()
-                worst = max(worst, float(abs(file["volume"][row] * scale + offset - theirs).max()))
+                worst = max(worst, float(abs(file["volumes"][row] * scale + offset - theirs).max()))
     return worst
 
 
