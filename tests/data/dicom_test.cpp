@@ -104,6 +104,12 @@ TEST(SeriesGeometry, RoundedPositionsAreTakenAndFaultsAreNamed) {
     auto slices = made.slices;
     for (std::size_t i = 0; i < 3; ++i) slices[2].position_mm[i] += 0.004 * gap / std::sqrt(3);
     EXPECT_NO_THROW((void)series_geometry(slices));
+    for (const std::size_t first : {std::size_t{0}, std::size_t{3}}) {  // a row's direction, then a column's, too long
+      slices = made.slices;
+      for (DicomSlice& slice : slices)
+        for (std::size_t i = first; i < first + 3; ++i) slice.orientation[i] *= 1.01;
+      fault(slices, {"'s0'", "length 1"});
+    }
     slices = made.slices;
     slices[3].position_mm = slices[2].position_mm;
     fault(slices, {"'s2'", "'s3'", "same place"});
@@ -213,6 +219,29 @@ TEST(Dicom, OtherFilesOfTheFolderArePassedOver) {
   fs::create_directory(folder / "s/below");
   fs::rename(folder / "s/0003.dcm", folder / "s/without_ending");
   EXPECT_EQ(read_dicom(folder / "s").voxels, read_dicom(series("axial")).voxels);
+}
+
+TEST(Dicom, AFileTooLargeForASliceIsNotRead) {
+  TRIPHASE_NEEDS_DCMTK();
+  const TemporaryFolder folder;
+  copy_series("axial", folder / "s");
+  write_text(folder / "s/large.dcm", read_text(folder / "s/0003.dcm"));
+  fs::resize_file(folder / "s/large.dcm", (std::uintmax_t{256} << 20) + 1);  // takes no room on the disk
+  expect_error<DataError>([&] { (void)read_dicom(folder / "s"); }, ExitCode::kBadData,
+                          {"large.dcm", "268435457 bytes", "Is it several?"});
+}
+
+TEST(Dicom, SeveralSamplesAVoxelAreColours) {
+  TRIPHASE_NEEDS_DCMTK();
+  const TemporaryFolder folder;
+  copy_series("axial", folder / "s");
+  std::string slice = read_text(folder / "s/0003.dcm");
+  const std::string samples("\x28\x00\x02\x00US\x02\x00\x01\x00", 10);  // (0028,0002) SamplesPerPixel = 1
+  const std::size_t place = slice.find(samples);
+  ASSERT_NE(place, std::string::npos);
+  slice[place + 8] = 3;
+  write_text(folder / "s/0003.dcm", slice);
+  expect_error<DataError>([&] { (void)read_dicom(folder / "s"); }, ExitCode::kBadData, {"0003.dcm", "colours"});
 }
 
 TEST(DicomCache, SeriesAreCachedAloneBuiltAnewWhenASliceChangesAndLeaveNoNames) {
