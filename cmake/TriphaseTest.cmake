@@ -8,7 +8,9 @@
 #   their own, <name>_shared (<name> itself when the filter is "*"), labelled "shared", which CTest shows as
 #   skipped where the folder is absent: a skip then hides no other case. Elsewhere such a skip is a failure.
 # Tests of base, data, models and fuzz without NP also carry the label "sanitizer"; the target sanitizer_tests builds them.
+# Those that a test file labels "threads" are run under the thread sanitizer, too; the target thread_tests builds them.
 add_custom_target(sanitizer_tests)
+add_custom_target(thread_tests)
 set(TRIPHASE_SHARED_DIR "${PROJECT_SOURCE_DIR}/../shared" CACHE PATH
     "Folder with data/ct and data/roberta for the tests that need real input; may be absent")
 # What TRIPHASE_NEEDS_SHARED() says.
@@ -89,6 +91,9 @@ function(triphase_add_test name)
     else()
       list(APPEND environment "ASAN_OPTIONS=detect_leaks=0")
     endif()
+  endif()
+  if(threads IN_LIST arg_LABELS)
+    add_dependencies(thread_tests ${target})
   endif()
   if(NOT arg_NP)
     if(is_sanitizer_test)

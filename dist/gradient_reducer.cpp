@@ -13,11 +13,24 @@
 
 #include <chrono>
 
+// Note [Overlap on a device]
+// There a collective goes on by itself once it is begun, so the hook of a bucket's last gradient begins
+// it and backward goes on: no thread, and no second communicator, which could wait for the first on the
+// device. The hooks run in the one thread in which autograd computes the device's gradients, in the
+// same order on every rank, while the thread that called backward() waits; should the orders differ,
+// the agreement before each collective says so.
+
 namespace triphase::dist {
 namespace {
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// See Note [Overlap on a device].
+bool is_deferred(ProcessGroup& group, Overlap overlap) {
+  if (overlap == Overlap::kOff || any_rank(group, !has_device(group))) return false;
+  return overlap == Overlap::kOn || group.num_ranks() > 1;
 }
 
 bool wants_thread(ProcessGroup& group, Overlap overlap) {
@@ -28,8 +41,8 @@ bool wants_thread(ProcessGroup& group, Overlap overlap) {
   agree_on(group, [&] {
     TRIPHASE_CHECK(ConfigError, allows_threads(group),
                    "distributed.overlap is 'on', and the backend ", group.backend(),
-                   " lets one thread at a time call it (mpi without MPI_THREAD_MULTIPLE; nccl "
-                   "always). Use 'auto'.");
+                   " lets one thread at a time call it (mpi without MPI_THREAD_MULTIPLE). Use "
+                   "'auto'.");
   });
   return true;
 }
@@ -45,8 +58,9 @@ std::unique_ptr<ReduceQueue> make_queue(ProcessGroup& group,
                                         const GradientReducerOptions& options) {
   const ReduceQueueOptions how{.is_wire_bfloat16 = options.wire_dtype == WireDtype::kBfloat16,
                                .is_scattered = options.is_sharded,
-                               .is_ordered = options.is_ordered};
-  if (options.is_ordered || !wants_thread(group, options.overlap))
+                               .is_ordered = options.is_ordered,
+                               .is_deferred = !options.is_ordered && is_deferred(group, options.overlap)};
+  if (options.is_ordered || how.is_deferred || !wants_thread(group, options.overlap))
     return std::make_unique<ReduceQueue>(group, flats_of(buckets), how);
   return std::make_unique<ReduceQueue>(group.split(0, group.rank()), flats_of(buckets), how);
 }
@@ -148,7 +162,7 @@ GradientReducer::GradientReducer(ProcessGroup& group,
   agree_equal(group, layout, "the trainable parameters");
   state_->layout_hash = xxh3(layout);
   state_->queue = make_queue(group, state_->buckets, options);
-  if (!state_->queue->has_thread()) return;
+  if (!state_->queue->has_overlap()) return;
   for (std::size_t i = 0; i < state_->buckets.size(); ++i) {
     for (const GradientSlot& slot : state_->buckets[i].slots) {
       auto hook = std::make_unique<ReadyHook>(*state_, i, slot);
@@ -195,10 +209,11 @@ void GradientReducer::passes(const std::function<void()>& backward) {
     agree_on(state_->group, backward);
     state_->is_armed = false;
   } catch (const AgreedError&) {
-    // Known to all: all send the rest, and nothing is on its way when the caller goes on.
+    // Known to all, and nothing is on its way when the caller goes on. A thread has let ranks come apart,
+    // so all send the rest; without one all have begun the same sums.
     state_->is_armed = false;
     state_->has_begun = false;
-    state_->send_all();
+    if (!state_->queue->is_deferred()) state_->send_all();
     state_->queue->begin();
     throw;
   } catch (...) {
@@ -253,7 +268,7 @@ void GradientReducer::gather(const std::vector<at::Tensor>& values,
 }
 
 std::vector<BucketRecord> GradientReducer::log() const { return state_->queue->log(); }
-bool GradientReducer::has_overlap() const { return state_->queue->has_thread(); }
+bool GradientReducer::has_overlap() const { return state_->queue->has_overlap(); }
 std::uint64_t GradientReducer::layout_hash() const { return state_->layout_hash; }
 ProcessGroup& GradientReducer::group() const { return state_->group; }
 std::int64_t GradientReducer::num_buckets() const {

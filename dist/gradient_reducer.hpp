@@ -14,9 +14,10 @@
 
 namespace triphase::dist {
 
-/// Whether buckets leave during backward, on a thread for communication. kAuto: where every rank has
-/// a hardware thread to spare for it (dist/spare_cores.hpp) and MPI allows threads. The sums have
-/// the same bits either way.
+/// Whether buckets leave during backward: begun by the gradient's hook where the group has a device, on
+/// a thread for communication elsewhere. kAuto: always with a device; else where every rank has a
+/// hardware thread to spare (dist/spare_cores.hpp) and MPI allows threads. The sums have the same bits
+/// either way.
 enum class Overlap { kAuto, kOn, kOff };
 
 /// What gradients travel as. kBfloat16: each rank's are rounded to bfloat16, added in float32 in rank

@@ -64,6 +64,7 @@ class HostGroup final : public ProcessGroup {
   void set_timeout(double seconds);
   [[nodiscard]] bool is_broken() const { return state_->broken.has_value(); }
   [[nodiscard]] const RankRecord& record() const { return *state_->record; }
+  [[nodiscard]] bool has_device() const { return device_ != nullptr; }
   [[nodiscard]] bool allows_threads() const {
     return device_ == nullptr && transport_->allows_threads();
   }
@@ -326,6 +327,11 @@ const RankRecord& rank_record(ProcessGroup& group) { return host_group(group).re
 bool is_broken(const ProcessGroup& group) {
   const auto* host = dynamic_cast<const HostGroup*>(&group);
   return host != nullptr && host->is_broken();
+}
+
+bool has_device(const ProcessGroup& group) {
+  const auto* host = dynamic_cast<const HostGroup*>(&group);
+  return host != nullptr && host->has_device();
 }
 
 bool allows_threads(const ProcessGroup& group) {

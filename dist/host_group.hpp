@@ -41,6 +41,10 @@ void set_timeout(ProcessGroup& group, double seconds);
 /// Whether a call failed in a way after which the ranks no longer know each other's state.
 [[nodiscard]] bool is_broken(const ProcessGroup& group);
 
+/// Whether the group has a device: a collective on its tensors is begun by the call and goes on by itself.
+/// Purely local.
+[[nodiscard]] bool has_device(const ProcessGroup& group);
+
 /// Whether one thread may use the group while another uses one split from it: MPI may forbid it, and
 /// two streams of collectives on one device may wait for each other. Purely local.
 [[nodiscard]] bool allows_threads(const ProcessGroup& group);

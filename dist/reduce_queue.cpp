@@ -2,6 +2,7 @@
 #include "dist/reduce_queue.hpp"
 
 #include "dist/collective_place.hpp"
+#include "dist/runtime.hpp"
 #include "dist/tree_sum.hpp"
 #include "dist/wire_dtype.hpp"
 
@@ -11,6 +12,8 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
+#include <utility>
 
 // Note [Thread of reductions]
 // It has a group of its own: the main thread makes collectives within backward (the loss, batch
@@ -18,6 +21,17 @@
 // that would start threads, which would compete with those of backward.
 
 namespace triphase::dist {
+
+namespace {
+
+/// A sum on its way.
+struct Flight {
+  std::size_t flat = 0;
+  at::Tensor sent;
+  WorkPtr work;
+};
+
+}  // namespace
 
 struct ReduceQueue::Shared {
   Shared(std::unique_ptr<ProcessGroup> own, ProcessGroup& all_ranks, std::vector<at::Tensor> buffers,
@@ -32,6 +46,7 @@ struct ReduceQueue::Shared {
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::size_t> queue;
+  std::deque<Flight> flights;  ///< deferred
   std::vector<BucketRecord> log;
   std::exception_ptr error;
   bool is_busy = false;
@@ -49,11 +64,31 @@ double now_seconds() {
 /// How long a reduction on its way may take when the queue ends.
 constexpr std::chrono::seconds kFarewell{1};
 
-WorkPtr sum_scattered(ProcessGroup& group, const at::Tensor& sent, const at::Tensor& flat) {
-  WorkPtr work = group.reduce_scatter(sent);
-  const at::Tensor sums = work->wait();
-  if (group.num_ranks() > 1) copy_widening(sums, flat, group.rank() * sums.numel());
-  return work;
+/// One rank sends nothing, so nothing is rounded.
+bool is_narrowed(const ProcessGroup& group, const at::Tensor& flat,
+                 const ReduceQueueOptions& options) {
+  return options.is_wire_bfloat16 && group.num_ranks() > 1 && flat.scalar_type() != at::kBFloat16;
+}
+
+Flight start_sum(ProcessGroup& group, const at::Tensor& flat, const ReduceQueueOptions& options) {
+  Flight flight;
+  flight.sent = is_narrowed(group, flat, options) ? rounded_to_bfloat16(flat) : flat;
+  flight.work = options.is_scattered ? group.reduce_scatter(flight.sent)
+                                     : group.all_reduce(flight.sent, ReduceOp::kSum);
+  return flight;
+}
+
+/// Waits for the sum and brings it to where it belongs in `flat`.
+void finish_sum(const Flight& flight, const ProcessGroup& group, const at::Tensor& flat,
+                const ReduceQueueOptions& options, BucketRecord& record) {
+  const at::Tensor sums = flight.work->wait();
+  if (options.is_scattered && group.num_ranks() > 1)
+    copy_widening(sums, flat, group.rank() * sums.numel());
+  else if (is_narrowed(group, flat, options))
+    copy_widening(flight.sent, flat, 0);
+  record.bytes = flight.work->bytes();
+  record.sent_seconds = flight.work->start_seconds();
+  record.done_seconds = flight.work->end_seconds();
 }
 
 /// Sums `flat` in place. See Note [Thread of reductions].
@@ -66,21 +101,7 @@ void sum_over_ranks(ProcessGroup& group, const at::Tensor& flat, const ReduceQue
     record.done_seconds = cost.end_seconds;
     return;
   }
-  // One rank sends nothing, so nothing is rounded.
-  const bool is_narrowed = options.is_wire_bfloat16 && group.num_ranks() > 1 &&
-                           flat.scalar_type() != at::kBFloat16;
-  const at::Tensor sent = is_narrowed ? rounded_to_bfloat16(flat) : flat;
-  WorkPtr work;
-  if (options.is_scattered) {
-    work = sum_scattered(group, sent, flat);
-  } else {
-    work = group.all_reduce(sent, ReduceOp::kSum);
-    static_cast<void>(work->wait());
-    if (is_narrowed) copy_widening(sent, flat, 0);
-  }
-  record.bytes = work->bytes();
-  record.sent_seconds = work->start_seconds();
-  record.done_seconds = work->end_seconds();
+  finish_sum(start_sum(group, flat, options), group, flat, options, record);
 }
 
 }  // namespace
@@ -116,6 +137,7 @@ ReduceQueue::~ReduceQueue() {
 void ReduceQueue::begin() {
   std::unique_lock lock(shared_->mutex);
   shared_->changed.wait(lock, [&] { return shared_->is_idle(); });
+  finish_flights();
   shared_->log.assign(shared_->flats.size(), {});
   shared_->error = nullptr;
 }
@@ -124,6 +146,15 @@ void ReduceQueue::send(std::size_t flat, double ready_seconds) {
   std::unique_lock lock(shared_->mutex);
   BucketRecord& record = shared_->log[flat];
   record.ready_seconds = ready_seconds;
+  if (shared_->options.is_deferred) {
+    const CollectivePlace place("gradients, during backward");
+    agree(shared_->group, std::nullopt);  // a rank whose backward failed is at the end of agree_on()
+    Flight flight = start_sum(shared_->group, shared_->flats[flat], shared_->options);
+    flight.flat = flat;
+    record.sent_seconds = flight.work->start_seconds();
+    shared_->flights.push_back(std::move(flight));
+    return;
+  }
   if (!has_thread()) {
     sum_over_ranks(shared_->group, shared_->flats[flat], shared_->options, record);
     return;
@@ -136,8 +167,20 @@ void ReduceQueue::send(std::size_t flat, double ready_seconds) {
 void ReduceQueue::wait() {
   std::unique_lock lock(shared_->mutex);
   shared_->changed.wait(lock, [&] { return shared_->is_idle(); });
+  finish_flights();
   if (shared_->error) std::rethrow_exception(shared_->error);
 }
+
+/// The first that fails ends them all: its group cannot be used then.
+void ReduceQueue::finish_flights() {
+  const std::deque<Flight> flights = std::exchange(shared_->flights, {});
+  for (const Flight& flight : flights)
+    finish_sum(flight, shared_->group, shared_->flats[flight.flat], shared_->options,
+               shared_->log[flight.flat]);
+}
+
+bool ReduceQueue::has_overlap() const { return has_thread() || is_deferred(); }
+bool ReduceQueue::is_deferred() const { return shared_->options.is_deferred; }
 
 std::vector<BucketRecord> ReduceQueue::log() const {
   const std::lock_guard lock(shared_->mutex);

@@ -23,13 +23,15 @@ struct ReduceQueueOptions {
   bool is_wire_bfloat16 = false;  ///< wider numbers are rounded to bfloat16 for the way
   bool is_scattered = false;      ///< sums reach the part of their rank alone
   bool is_ordered = false;        ///< over the ranks' tree; see sum_over_rank_tree(). Excludes the others
+  /// Without a thread: send() begins a sum and wait() awaits it. For groups with a device.
+  bool is_deferred = false;
 };
 
 /// Sums flat buffers over a group, one after the other in the order in which they are sent: at once,
-/// or on a thread of its own, which then is the only user of its group.
+/// begun at once (is_deferred), or on a thread of its own, which then is the only user of its group.
 class ReduceQueue {
  public:
-  /// Sums in send(), over a group of the caller.
+  /// Sums in send() or begins there, over a group of the caller.
   ReduceQueue(ProcessGroup& group, std::vector<at::Tensor> flats, ReduceQueueOptions options);
   /// Sums on a thread, over a group that nobody else uses.
   ReduceQueue(std::unique_ptr<ProcessGroup> own_group, std::vector<at::Tensor> flats,
@@ -39,11 +41,14 @@ class ReduceQueue {
   ReduceQueue(const ReduceQueue&) = delete;
   ReduceQueue& operator=(const ReduceQueue&) = delete;
 
-  [[nodiscard]] bool has_thread() const { return thread_.joinable(); }
+  /// Whether the caller goes on while buffers are summed.
+  [[nodiscard]] bool has_overlap() const;
+  [[nodiscard]] bool is_deferred() const;
   /// Empties log and queue when the last reductions are done. Before the first send() of a step.
   void begin();
   /// Collective over the group, be it later: every rank sends the same buffers in the same order.
-  /// @throws CommError when there is no thread
+  /// @throws CommError when there is no thread; deferred: AgreedError, too, where a rank had failed and
+  ///         is at the agreement of agree_on()
   void send(std::size_t flat, double ready_seconds);
   /// Until all that was sent is done. @throws what a reduction threw
   void wait();
@@ -52,6 +57,8 @@ class ReduceQueue {
 
  private:
   struct Shared;
+  [[nodiscard]] bool has_thread() const { return thread_.joinable(); }
+  void finish_flights();
   static void work(const std::shared_ptr<Shared>& shared);
 
   // The thread shares it: one that is left behind must find what it uses.

@@ -222,6 +222,24 @@ void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed
   }
 }
 
+std::vector<std::pair<std::string, LowRankOptions>> adapted_modules(TwoTower& model) {
+  std::vector<std::pair<std::string, LowRankOptions>> adapted;
+  for (const ModuleEntry& module : list_modules(*model))
+    if (module.is_adapted()) adapted.emplace_back(module.path, module.low_rank());
+  return adapted;
+}
+
+void adapt_modules(TwoTower& model,
+                   const std::vector<std::pair<std::string, LowRankOptions>>& modules) {
+  const std::vector<ModuleEntry> all = list_modules(*model);
+  for (const auto& [path, options] : modules) {
+    const auto found = std::find_if(all.begin(), all.end(),
+                                    [&](const ModuleEntry& each) { return each.path == path; });
+    TRIPHASE_CHECK(InternalError, found != all.end(), "the model has no module '", path, "'");
+    found->adapt(options, /*seed=*/0);
+  }
+}
+
 void merge_adapters(TwoTower& model) {
   for (const ModuleEntry& module : list_modules(*model))
     if (module.is_adapted()) module.merge();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "models/adapted_layers.hpp"
 #include "models/adapter_options.hpp"
 #include "models/two_tower.hpp"
 
@@ -41,6 +42,14 @@ struct AdapterPlan {
 /// parameters that contrastive training never reaches (*_global, pooler, and the phenotype head unless it
 /// trains) stay frozen. A factors are keyed by (seed, module path).
 void apply_adapters(TwoTower& model, const AdapterPlan& plan, std::uint64_t seed);
+
+/// Path and settings of every adapted module, in the model's order.
+[[nodiscard]] std::vector<std::pair<std::string, LowRankOptions>> adapted_modules(TwoTower& model);
+
+/// Gives a bare model adapters in these places, for values that come from elsewhere; nothing is frozen.
+/// @throws InternalError for a path that the model has not
+void adapt_modules(TwoTower& model,
+                   const std::vector<std::pair<std::string, LowRankOptions>>& modules);
 
 /// Adds every adapter to its base weight and removes it.
 void merge_adapters(TwoTower& model);

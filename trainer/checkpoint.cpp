@@ -105,6 +105,21 @@ TrainState state_from(const Json& json, const std::string& source) {
   return state;
 }
 
+struct StateFile {
+  TrainState state;
+  std::string base_hash;  ///< see hash_unsaved()
+};
+
+StateFile read_state_file(const fs::path& folder) {
+  const fs::path file = folder / "state.json";
+  try {
+    const Json json = read_json(file);
+    return {state_from(json, file.string()), json.at("base_hash").get<std::string>()};
+  } catch (const nlohmann::json::exception& error) {
+    throw CheckpointError(str("'", file.string(), "' is malformed (", error.what(), ")"));
+  }
+}
+
 /// One line for each tensor that one side has and the other has not, or in another shape.
 std::vector<std::string> differences(const NamedTensors& model, const NamedTensors& file) {
   std::vector<std::string> lines;
@@ -217,23 +232,19 @@ void read_checkpoint(const fs::path& folder, models::TwoTower& model, Optimizer*
   verify_checkpoint(folder);
   const RunConfig written = checkpoint_config(folder);
   check_same_network(folder, model, written);
-  const fs::path state_file = folder / "state.json";
-  try {
-    const Json json = read_json(state_file);
-    const TrainState read = state_from(json, state_file.string());
-    if (optimizer != nullptr)
-      check_same_parts(folder, model, written);
-    else
-      model->set_logit_bias(has_logit_bias(written.loss));
-    load_weights_from(folder, model, written, json.at("base_hash").get<std::string>());
-    if (optimizer != nullptr) {
-      const fs::path file = folder / "optimizer.safetensors";
-      optimizer->load_state(models::read_safetensors(file).tensors, file.string());
-    }
-    if (state != nullptr) *state = read;
-  } catch (const nlohmann::json::exception& error) {
-    throw CheckpointError(str("'", state_file.string(), "' is malformed (", error.what(), ")"));
+  const StateFile read = read_state_file(folder);
+  if (optimizer != nullptr)
+    check_same_parts(folder, model, written);
+  else
+    model->set_logit_bias(has_logit_bias(written.loss));
+  load_weights_from(folder, model, written, read.base_hash);
+  if (optimizer != nullptr) {
+    const fs::path file = folder / "optimizer.safetensors";
+    optimizer->load_state(models::read_safetensors(file).tensors, file.string());
   }
+  if (state != nullptr) *state = read.state;
 }
+
+TrainState read_train_state(const fs::path& folder) { return read_state_file(folder).state; }
 
 }  // namespace triphase::trainer

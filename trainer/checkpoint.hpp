@@ -60,6 +60,9 @@ void verify_checkpoint(const std::filesystem::path& folder);
 void read_checkpoint(const std::filesystem::path& folder, models::TwoTower& model,
                      Optimizer* optimizer, TrainState* state);
 
+/// Where the run of a checkpoint stood. @throws CheckpointError naming what is malformed
+[[nodiscard]] TrainState read_train_state(const std::filesystem::path& folder);
+
 /// Deletes all but the newest `keep_last` complete checkpoints and `keep`, and leftovers of killed
 /// writers.
 void prune_checkpoints(const std::filesystem::path& checkpoints_dir, std::int64_t keep_last,

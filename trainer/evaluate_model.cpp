@@ -24,8 +24,7 @@ std::string checkpoint_id(const std::filesystem::path& folder) {
 
 }  // namespace
 
-LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string& checkpoint,
-                                      const at::Device& device) {
+LoadedModel read_model(const RunConfig& config, const std::string& checkpoint) {
   LoadedModel loaded;
   RunConfig base = config;
   const auto folder = checkpoint.empty() ? std::nullopt : resolve_checkpoint(checkpoint);
@@ -49,6 +48,12 @@ LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string
     loaded.adapt_method = trained.adapt.method;
     loaded.step = state.step;
   }
+  return loaded;
+}
+
+LoadedModel load_model_for_evaluation(const RunConfig& config, const std::string& checkpoint,
+                                      const at::Device& device) {
+  LoadedModel loaded = read_model(config, checkpoint);
   apply_precision(loaded.model, config, device);
   loaded.model->eval();
   return loaded;

@@ -21,9 +21,12 @@ struct LoadedModel {
 /// folder, a weights file or folder, or "" for model.weights as it is. The base under a PEFT
 /// checkpoint is config.model.weights ("random": drawn from the checkpoint's seed) and is checked
 /// by hash. Under a peft folder it is the same ("random": drawn from config.run.seed) and cannot be
-/// checked, for such a folder does not say what it was made on. On the device, in config.precision,
-/// evaluation mode. Purely local.
+/// checked, for such a folder does not say what it was made on. On the host, as the files have it. Purely
+/// local.
 /// @throws ConfigError, CheckpointError (66 when it is not there)
+[[nodiscard]] LoadedModel read_model(const RunConfig& config, const std::string& checkpoint);
+
+/// read_model() on the device, in config.precision, evaluation mode. Purely local.
 [[nodiscard]] LoadedModel load_model_for_evaluation(const RunConfig& config,
                                                     const std::string& checkpoint,
                                                     const at::Device& device = at::kCPU);

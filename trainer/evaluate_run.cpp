@@ -3,9 +3,10 @@
 #include "base/hash.hpp"
 #include "data/embeddings.hpp"
 #include "data/library_versions.hpp"
+#include "dist/node_group.hpp"
 #include "trainer/evaluate.hpp"
-#include "trainer/evaluate_model.hpp"
 #include "trainer/loop/train_data.hpp"
+#include "trainer/shared_weights.hpp"
 #include "trainer/torch_setup.hpp"
 
 #include <torch/headeronly/version.h>
@@ -62,8 +63,9 @@ Subject open_subject(const RunConfig& config, const std::string& checkpoint,
   dist::agree_on(group, [&] {
     subject.cache = std::make_unique<data::Cache>(
         open_cache(config, models::model_preset(config.model.preset)));
-    subject.loaded = load_model_for_evaluation(config, checkpoint, device);
   });
+  const auto node = dist::make_node_group(group);
+  subject.loaded = load_model_on_nodes(config, checkpoint, device, group, *node);
   dist::agree_equal(group, subject.cache->data_hash(), "the cache's data hash");
   return subject;
 }

@@ -56,9 +56,26 @@ void check_ordered(const ConfigReader& reader, const RunConfig& config) {
     refuse("distributed.wire_dtype", "is 'bfloat16', which rounds at each number of ranks otherwise.");
 }
 
+/// See Federation: sites take turns with whole batches, and ranks hold whole states.
+void check_federated(const ConfigReader& reader, const RunConfig& config) {
+  if (config.federated.local_steps == 0) return;
+  const auto refuse = [&](const char* key, const std::string& why) {
+    throw reader.error(key, why + " Set it so, or adapt.federated_steps to 0.");
+  };
+  if (config.model.batch_norm != "frozen")
+    refuse("model.batch_norm", "must be 'frozen' in federated rounds, which average no statistics.");
+  if (config.distributed.shard_optimizer)
+    refuse("distributed.shard_optimizer", "must be false in federated rounds.");
+  if (config.distributed.reduction == "ordered")
+    refuse("distributed.reduction", "must be 'fast' in federated rounds.");
+  if (config.data.sampler.mode == data::SamplerOptions::Mode::kBySite)
+    refuse("data.sampler", "must not be 'by_site': a federated batch is of one site.");
+}
+
 /// What concerns more than one table.
 void check_together(const ConfigReader& reader, const RunConfig& config) {
   check_ordered(reader, config);
+  check_federated(reader, config);
   if (config.batch.micro_pairs > config.batch.global_pairs)
     throw reader.error("batch.micro_pairs",
                        str("is ", config.batch.micro_pairs, ", more than batch.global_pairs (",
@@ -67,6 +84,11 @@ void check_together(const ConfigReader& reader, const RunConfig& config) {
     throw reader.error("data.report_sections",
                        "is 'alternate', which tokenizes sections. Set model.tokenizer to the folder "
                        "that the cache was built with.");
+  if (config.data.pairs == "shuffled" &&
+      (config.data.report_sections != "full" || config.loss.positives != "pair"))
+    throw reader.error("data.pairs",
+                       "is 'shuffled', which goes with data.report_sections 'full' and "
+                       "loss.positives 'pair' alone.");
   if (config.data.augment.text_drop > 0 && config.model.tokenizer.empty())
     throw reader.error("data.augment.text_drop",
                        "needs model.tokenizer (it tells which token ends a sentence). Give the "
@@ -144,6 +166,7 @@ RunConfig load_run_config(const ConfigSources& sources) {
   read_cache_table(reader, config.cache);
   read_model_table(reader, config.model);
   read_adapt_table(reader, config.adapt);
+  read_federated(reader, config.federated);
   read_loss_table(reader, config.loss);
   config.adapt.train_log_scale = config.loss.temperature_learnable;
   config.adapt.train_phenotype_head = config.loss.phenotype_weight > 0;

@@ -32,6 +32,9 @@ struct DataOptions {
   std::string test_split = "test";
   std::vector<std::string> sites;  ///< empty: all
   std::string report_sections = "full";  ///< or "alternate": see SectionTexts
+  /// "own", or "shuffled": a control in which each training image gets the report of another, keyed by
+  /// run.seed. Nothing can be learnt then, and what is scored above chance is a leak.
+  std::string pairs = "own";
   std::int64_t workers = 1;      ///< background reading threads per rank
   std::int64_t read_ahead_bytes = std::int64_t{1} << 30;  ///< of batches read before they are asked for, per rank
   data::SamplerOptions sampler;  ///< data.sampler, data.site_quota, data.site_temperature
@@ -53,6 +56,11 @@ struct ModelOptions {
   /// Of reports and prompts: "wordpunct" or "lower".
   data::TextPreparation text_preparation = data::TextPreparation::kWordPunct;
   std::string batch_norm = "frozen";  ///< "frozen", "local" or "sync"
+};
+
+/// Federated rounds: see Federation.
+struct FederatedOptions {
+  std::int64_t local_steps = 0;  ///< adapt.federated_steps: updates of a site between averages; 0: off
 };
 
 struct LossOptions {
@@ -147,6 +155,7 @@ struct RunConfig {
   CacheOptions cache;
   ModelOptions model;
   models::AdaptOptions adapt;
+  FederatedOptions federated;
   LossOptions loss;
   BatchOptions batch;
   OptimizerOptions optimizer;

@@ -179,6 +179,35 @@ TEST(Nccl, TheReducerSumsGradientsOnTheGpu) {
   });
 }
 
+TEST(Nccl, BucketsLeaveDuringBackward) {
+  TRIPHASE_NEEDS_GPU();
+  over_nccl([](ProcessGroup&, ProcessGroup& nccl) {
+    const auto on_gpu = at::TensorOptions(at::kFloat).device(kGpu);
+    for (const dist::Overlap overlap : {dist::Overlap::kAuto, dist::Overlap::kOn, dist::Overlap::kOff}) {
+      // The gradient of "first" comes after many products, that of "last" before them.
+      const at::Tensor first = at::full({256, 256}, 1.0 / 256, on_gpu).requires_grad_();
+      const at::Tensor last = at::full({256, 256}, 2.0, on_gpu).requires_grad_();
+      const std::vector<std::pair<std::string, at::Tensor>> parameters{{"first", first}, {"last", last}};
+      dist::GradientReducer reducer(nccl, parameters, {.bucket_bytes = 1, .overlap = overlap});
+      const bool leaves = overlap == dist::Overlap::kOn || (overlap == dist::Overlap::kAuto && nccl.num_ranks() > 1);
+      EXPECT_EQ(reducer.has_overlap(), leaves);
+      for (int step = 0; step < 2; ++step) {
+        reducer.zero_gradients();
+        reducer.last_pass([&] {
+          at::Tensor h = first;
+          for (int k = 0; k < 32; ++k) h = at::matmul(h, at::full({256, 256}, 1.0 / 256, on_gpu));
+          (h * last).sum().backward();
+        });
+        static_cast<void>(reducer.reduce());
+        const std::vector<dist::BucketRecord> log = reducer.log();
+        EXPECT_EQ(log[0].sent_seconds < log[1].ready_seconds, leaves);
+        EXPECT_NEAR(last.grad().min().item<double>(), nccl.num_ranks() / 256.0, 1e-6);
+        EXPECT_NEAR(first.grad().max().item<double>(), 2.0 * nccl.num_ranks(), 1e-4);
+      }
+    }
+  });
+}
+
 TEST(Nccl, ARunIsThatOfOneProcessOnTheCpu) {
   TRIPHASE_NEEDS_GPU();
   const Deterministic deterministic;

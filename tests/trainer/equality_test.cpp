@@ -75,7 +75,9 @@ std::vector<Case> cases() {
                         {"peft_recompute", recompute, 0},
                         {"peft_dropout", dropout, 0},
                         {"peft_dropout_cached", dropout_cached, 0},
-                        {"full_augment", augment, 0}};
+                        {"full_augment", augment, 0},
+                        {"peft_federated",
+                         with(peft, {{"adapt.federated_steps", "2"}, {"batch.global_pairs", "3"}}), 0}};
   std::vector<Case> result;
   for (const Case& each : all) {
     Case wide = each;

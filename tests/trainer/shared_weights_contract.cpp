@@ -5,9 +5,13 @@
 #include "base/json.hpp"
 #include "dist/node_group.hpp"
 #include "dist/runtime.hpp"
+#include "models/adapter_plan.hpp"
 #include "models/weights.hpp"
 #include "tests/dist/backends.hpp"
 #include "tests/support/test_support.hpp"
+#include "trainer/checkpoint.hpp"
+#include "trainer/loop/trainable_model.hpp"
+#include "trainer/optim/optimizer.hpp"
 #include "trainer/shared_weights.hpp"
 
 namespace triphase::test {
@@ -121,6 +125,175 @@ TEST_P(SharedWeights, PiecesOfAnySizeGiveTheSameBits) {
       trainer::broadcast_weights(model, group, piece_bytes);
       EXPECT_EQ(trainer::hash_weights(model), trainer::hash_weights(expected));
     }
+  });
+}
+
+/// A checkpoint after two updates of a run, in a folder that rank 0 makes and removes.
+class SharedCheckpoint {
+ public:
+  SharedCheckpoint(dist::ProcessGroup& group, const std::string& method, const std::string& format)
+      : file_(group) {
+    const std::filesystem::path root = std::filesystem::path(file_.path()).parent_path();
+    folder_ = root / "checkpoints" / trainer::checkpoint_name(2);
+    const std::string settings = str("[model]\npreset = 'merlin_tiny'\nweights = '", file_.path(),
+                                     "'\n[adapt]\nmethod = '", method,
+                                     "'\n[adapt.image]\nrank = 2\nrank_pattern = ['layer1\\..*=3']\n"
+                                     "[loss]\nkind = 'siglip'\n[schedule]\nmax_steps = 4\n"
+                                     "[batch]\nglobal_pairs = 6\n[precision]\nmemory_format = '",
+                                     format, "'\n[data]\ncache = 'none'\n");
+    if (group.rank() == 0) write_text(root / "run.toml", settings);
+    group.barrier();
+    config_ = trainer::load_run_config({.files = {root / "run.toml"}, .environment = {}, .sets = {}});
+    if (group.rank() == 0) write(root);
+    group.barrier();
+  }
+  [[nodiscard]] const trainer::RunConfig& config() const { return config_; }
+  [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  void write(const std::filesystem::path& root) {
+    trainer::TrainableModel built = trainer::build_trainable_model(config_);
+    const auto parameters = models::trainable_parameters(built.model);
+    trainer::Optimizer optimizer(parameters, config_.optimizer);
+    for (int step = 0; step < 2; ++step) {
+      for (const auto& [name, tensor] : parameters)
+        tensor.mutable_grad() = at::cos(tensor.detach() + 0.1 * step);
+      static_cast<void>(optimizer.update(1));
+    }
+    trainer::TrainState state;
+    state.step = 2;
+    state.pairs_seen = 12;
+    state.data_hash = "of the data";
+    static_cast<void>(trainer::write_checkpoint(root / "checkpoints", built.model,
+                                                optimizer.state(), state, config_));
+  }
+
+  SharedFile file_;
+  std::filesystem::path folder_;
+  trainer::RunConfig config_;
+};
+
+/// Every file of weights in the folder is damaged for as long as this stands.
+class Damage {
+ public:
+  explicit Damage(const std::filesystem::path& folder) {
+    for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+      files_.emplace_back(folder / name, read_text(folder / name));
+      write_text(folder / name, "no weights");
+    }
+  }
+  ~Damage() {
+    for (const auto& [file, text] : files_) write_text(file, text);
+  }
+  Damage(const Damage&) = delete;
+  Damage& operator=(const Damage&) = delete;
+
+ private:
+  std::vector<std::pair<std::filesystem::path, std::string>> files_;
+};
+
+const std::vector<std::pair<std::string, std::string>> kKinds{
+    {"full", "contiguous"}, {"peft", "contiguous"}, {"peft", "channels_last_3d"}};
+
+TEST_P(SharedWeights, ACheckpointIsReadOnceANodeForAnEvaluation) {
+  GetParam().run([](dist::ProcessGroup& group) {
+    for (const auto& [method, format] : kKinds) {
+      const SharedCheckpoint shared(group, method, format);
+      const std::string folder = shared.folder().string();
+      // A run checkpoint, a peft folder and the weights file under them.
+      for (const std::string& what : {folder, folder + "/adapter", std::string()}) {
+        if (what.ends_with("adapter") && method == "full") continue;
+        trainer::LoadedModel expected = trainer::load_model_for_evaluation(shared.config(), what);
+        const auto node = dist::make_node_group(group, "node" + std::to_string(group.rank() % 2));
+        std::int64_t reads = 0;
+        trainer::LoadedModel loaded = trainer::load_model_on_nodes(
+            shared.config(), what, at::kCPU, group, *node,
+            [&](const trainer::RunConfig& config, const std::string& checkpoint) {
+              ++reads;
+              return trainer::read_model(config, checkpoint);
+            });
+        EXPECT_EQ(trainer::hash_weights(loaded.model), trainer::hash_weights(expected.model))
+            << method << " " << what;
+        EXPECT_EQ(models::adapted_modules(loaded.model).size(),
+                  models::adapted_modules(expected.model).size());
+        EXPECT_EQ(loaded.model->logit_bias().defined(), expected.model->logit_bias().defined());
+        EXPECT_EQ(loaded.checkpoint, expected.checkpoint);
+        EXPECT_EQ(loaded.adapt_method, expected.adapt_method);
+        EXPECT_EQ(loaded.step, expected.step);
+        EXPECT_FALSE(loaded.model->is_training());
+        EXPECT_EQ(reads, group.rank() < 2 ? 1 : 0);
+        // The adapters' scale is no weight: only a pass shows it.
+        const at::Tensor volumes = at::linspace(-1, 1, 2 * 24 * 24 * 16).view({2, 1, 24, 24, 16});
+        const at::NoGradGuard no_grad;
+        EXPECT_TRUE(at::equal(loaded.model->encode_image_volumes(volumes).embedding,
+                              expected.model->encode_image_volumes(volumes).embedding));
+      }
+    }
+  });
+}
+
+TEST_P(SharedWeights, ACheckpointIsReadOnceANodeToGoOn) {
+  GetParam().run([](dist::ProcessGroup& group) {
+    for (const auto& [method, format] : kKinds) {
+      const SharedCheckpoint shared(group, method, format);
+      const auto fresh = [&] { return trainer::build_trainable_model(shared.config()); };
+      trainer::TrainableModel expected = fresh();
+      trainer::Optimizer expected_optimizer(models::trainable_parameters(expected.model),
+                                            shared.config().optimizer);
+      trainer::TrainState expected_state;
+      trainer::read_checkpoint(shared.folder(), expected.model, &expected_optimizer,
+                               &expected_state);
+      trainer::TrainableModel model = fresh();
+      trainer::Optimizer optimizer(models::trainable_parameters(model.model),
+                                   shared.config().optimizer);
+      trainer::TrainState state;
+      const auto node = dist::make_node_group(group, "one");
+      trainer::read_checkpoint_on_nodes(shared.folder(), model.model, optimizer, state, group,
+                                        *node);
+      EXPECT_EQ(trainer::hash_weights(model.model), trainer::hash_weights(expected.model));
+      EXPECT_EQ(state.step, 2);
+      EXPECT_EQ(state.pairs_seen, 12);
+      EXPECT_EQ(state.data_hash, "of the data");
+      EXPECT_EQ(optimizer.num_updates(), 2);
+      const models::NamedTensors moments = optimizer.state();
+      const models::NamedTensors expected_moments = expected_optimizer.state();
+      ASSERT_EQ(moments.size(), expected_moments.size());
+      for (std::size_t i = 0; i < moments.size(); ++i)
+        EXPECT_TRUE(at::equal(moments[i].second, expected_moments[i].second)) << moments[i].first;
+    }
+  });
+}
+
+TEST_P(SharedWeights, ADamagedCheckpointIsEveryRanksError) {
+  GetParam().run([](dist::ProcessGroup& group) {
+    const SharedCheckpoint shared(group, "peft", "contiguous");
+    const auto node = dist::make_node_group(group, "one");
+    trainer::TrainableModel model = trainer::build_trainable_model(shared.config());
+    trainer::Optimizer optimizer(models::trainable_parameters(model.model),
+                                 shared.config().optimizer);
+    trainer::TrainState state;
+    group.barrier();
+    const auto damage = group.rank() == 0 ? std::make_unique<Damage>(shared.folder()) : nullptr;
+    group.barrier();
+    const auto refused = [&](const std::function<void()>& body) {
+      try {
+        body();
+        ADD_FAILURE() << "nothing was thrown";
+      } catch (const dist::AgreedError& error) {
+        EXPECT_EQ(error.exit_code(), ExitCode::kBadData);
+        EXPECT_EQ(error.failing_rank(), 0);
+        EXPECT_NE(std::string(error.what()).find("safetensors"), std::string::npos) << error.what();
+      }
+    };
+    refused([&] {
+      static_cast<void>(trainer::load_model_on_nodes(shared.config(), shared.folder().string(),
+                                                     at::kCPU, group, *node));
+    });
+    refused([&] {
+      trainer::read_checkpoint_on_nodes(shared.folder(), model.model, optimizer, state, group,
+                                        *node);
+    });
+    group.barrier();
   });
 }
 

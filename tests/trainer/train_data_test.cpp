@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <set>
 #include <tuple>
 #include <type_traits>
@@ -227,6 +228,60 @@ TEST(StageData, AFolderThatCannotBeUsedIsNoReasonToStop) {
   });
   EXPECT_NE(read_text(folder / "log0").find("2 of 2 shards are read from"), std::string::npos);
   EXPECT_EQ(read_text(folder / "log1").find("warning"), std::string::npos) << "one rank tells";
+}
+
+/// The tokens of each sample in an epoch, without padding.
+std::map<std::int64_t, std::vector<std::int64_t>> texts_of(const Batches& batches) {
+  std::map<std::int64_t, std::vector<std::int64_t>> texts;
+  for (const data::Batch& batch : batches) {
+    const std::vector<std::int64_t> samples = indices(batch);
+    for (std::size_t row = 0; row < samples.size(); ++row) {
+      const auto at = static_cast<std::int64_t>(row);
+      const std::int64_t length = batch.mask[at].sum().item<std::int64_t>();
+      const at::Tensor tokens = batch.tokens[at].slice(0, 0, length).contiguous();
+      const std::int64_t* first = tokens.const_data_ptr<std::int64_t>();
+      texts[samples[row]] = {first, first + length};
+    }
+  }
+  return texts;
+}
+
+TEST(OpenEpoch, ShuffledPairsGiveEachImageAnothersReportInEveryEpochAndOnAnyRanks) {
+  const Settings shuffled{{"data.pairs", "\"shuffled\""}};
+  const DataBench own;
+  const DataBench bench(shuffled);
+  const auto texts = texts_of(bench.batches({.epoch = 0}));
+  const auto expected = texts_of(own.batches({.epoch = 0}));
+  ASSERT_EQ(texts.size(), 18U);
+  std::multiset<std::vector<std::int64_t>> given;
+  std::multiset<std::vector<std::int64_t>> whole;
+  std::size_t num_others = 0;
+  for (const auto& [sample, tokens] : texts) {
+    given.insert(tokens);
+    whole.insert(expected.at(sample));
+    if (tokens != expected.at(sample)) ++num_others;
+  }
+  EXPECT_EQ(given, whole) << "each report once";
+  EXPECT_GE(num_others, 9U) << "but for reports in the same words";
+  std::set<std::size_t> places;
+  for (std::size_t i = 0; i < bench.data.shuffled->tokens.size(); ++i)
+    if (!bench.data.shuffled->tokens[i].empty()) places.insert(i);
+  EXPECT_EQ(places, std::set<std::size_t>(bench.data.train.begin(), bench.data.train.end()));
+  EXPECT_EQ(texts_of(bench.batches({.epoch = 3})), texts);
+  auto on_ranks = texts_of(bench.batches({.epoch = 1, .rank = 0, .num_ranks = 2}));
+  on_ranks.merge(texts_of(bench.batches({.epoch = 1, .rank = 1, .num_ranks = 2})));
+  EXPECT_EQ(on_ranks, texts);
+  Settings other = shuffled;
+  other["run.seed"] = "8";
+  EXPECT_NE(texts_of(DataBench(other).batches({.epoch = 0})), texts);
+  for (const char* excluded : {"data.report_sections", "loss.positives"})
+    expect_error<ConfigError>(
+        [&] {
+          Settings both = shuffled;
+          both[excluded] = excluded[0] == 'd' ? "\"alternate\"" : "\"patient\"";
+          static_cast<void>(tiny_run("unused", both));
+        },
+        ExitCode::kUsage, {"data.pairs", "'shuffled'"});
 }
 
 TEST(OpenTrainData, KeepsToSplitsAndSites) {

@@ -185,6 +185,7 @@ void read_data_table(ConfigReader& reader, DataOptions& options) {
   reader.read("data.test_split", options.test_split);
   reader.read("data.sites", options.sites);
   read_word(reader, "data.report_sections", options.report_sections, {"full", "alternate"});
+  read_word(reader, "data.pairs", options.pairs, {"own", "shuffled"});
   read_range(reader, "data.workers", options.workers, 1, 256);
   read_range(reader, "data.read_ahead_bytes", options.read_ahead_bytes, 1, kMaxCount);
   read_sampler(reader, options.sampler);
@@ -307,6 +308,10 @@ void read_distributed_table(ConfigReader& reader, DistributedOptions& options) {
             {"gradient", "float32", "bfloat16"});
   reader.read("distributed.shard_optimizer", options.shard_optimizer);
   read_positive(reader, "distributed.timeout_seconds", options.timeout_seconds, 30.0 * 24 * 3600);
+}
+
+void read_federated(ConfigReader& reader, FederatedOptions& options) {
+  read_range(reader, "adapt.federated_steps", options.local_steps, 0, kMaxCount);
 }
 
 void read_checkpoint_table(ConfigReader& reader, CheckpointOptions& options) {

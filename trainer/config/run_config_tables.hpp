@@ -28,6 +28,7 @@ void read_optimizer_table(ConfigReader& reader, OptimizerOptions& options);
 void read_schedule_table(ConfigReader& reader, ScheduleOptions& options);
 void read_precision_table(ConfigReader& reader, PrecisionOptions& options);
 void read_distributed_table(ConfigReader& reader, DistributedOptions& options);
+void read_federated(ConfigReader& reader, FederatedOptions& options);
 void read_checkpoint_table(ConfigReader& reader, CheckpointOptions& options);
 void read_evaluate_table(ConfigReader& reader, EvaluateOptions& options);
 

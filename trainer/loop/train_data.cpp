@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "base/random.hpp"
 #include "data/epoch_plan.hpp"
 #include "data/tokenizer.hpp"
 
@@ -112,6 +113,22 @@ std::vector<std::int64_t> sample_groups(const data::Cache& cache,
   return groups;
 }
 
+/// Each training sample gets the report of the next in an order that the seed gives: never its own.
+std::unique_ptr<data::TextSet> shuffled_texts(const TrainData& data, std::int64_t seed) {
+  const auto n = std::ssize(data.train);
+  const std::vector<std::int64_t> order =
+      keyed_permutation(n, KeyedRandom{static_cast<std::uint64_t>(seed), /*what for: pairs*/ 0x5a});
+  const auto sample = [&](std::int64_t place) {
+    const std::int64_t at = order[static_cast<std::size_t>(place % n)];
+    return static_cast<std::size_t>(data.train[static_cast<std::size_t>(at)]);
+  };
+  auto texts = std::make_unique<data::TextSet>();
+  texts->tokens.resize(data.cache->entries().size());
+  for (std::int64_t place = 0; place < n; ++place)
+    texts->tokens[sample(place)] = data.cache->entries()[sample(place + 1)].tokens;
+  return texts;
+}
+
 data::EpochPlanOptions plan_options(const TrainData& data, const RunConfig& config,
                                     const EpochPosition& position) {
   return {.num_samples = static_cast<std::int64_t>(data.train.size()),
@@ -162,6 +179,7 @@ TrainData open_train_data(const RunConfig& config, const models::TwoTowerOptions
     data.sections = std::make_unique<SectionTexts>(
         *data.cache, *tokenizer,
         config.loss.positives == "patient" ? data.positive_ids : std::vector<std::int64_t>());
+  if (config.data.pairs == "shuffled") data.shuffled = shuffled_texts(data, config.run.seed);
   data.groups = sample_groups(*data.cache, data.train, config.data.sampler.mode);
   if (has_validation(config))
     data.validation = data.cache->select(config.data.validation_split, config.data.sites);
@@ -172,28 +190,54 @@ std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data, const RunCo
                                               const EpochPosition& position) {
   const std::int64_t pairs = pairs_per_rank(config, position.num_ranks);
   const std::vector<std::int64_t> plan = data::plan_epoch(plan_options(data, config, position));
-  data::BatchLoaderOptions options;
+  std::vector<std::int64_t> samples;
   const std::int64_t num_done = position.step_in_epoch * pairs;
   for (std::size_t i = static_cast<std::size_t>(num_done); i < plan.size(); ++i)
-    options.sample_indices.push_back(data.train[static_cast<std::size_t>(plan[i])]);
-  options.batch_size = pairs;
+    samples.push_back(data.train[static_cast<std::size_t>(plan[i])]);
+  const std::int64_t first = position.epoch * steps_per_epoch(data, config) + position.step_in_epoch;
+  return open_batches(data, config, std::move(samples), pairs, position.epoch,
+                      [first](std::int64_t batch) { return first + batch; });
+}
+
+std::unique_ptr<data::BatchLoader> open_batches(
+    const TrainData& data, const RunConfig& config, std::vector<std::int64_t> samples,
+    std::int64_t batch_size, std::int64_t epoch,
+    const std::function<std::int64_t(std::int64_t batch)>& step_of_batch) {
+  data::BatchLoaderOptions options;
+  options.sample_indices = std::move(samples);
+  options.batch_size = batch_size;
   options.num_workers = static_cast<int>(config.data.workers);
   options.read_ahead_bytes = config.data.read_ahead_bytes;
   options.is_pinned = data.is_pinned;
   options.augment = config.data.augment;
   options.seed = static_cast<std::uint64_t>(config.run.seed);
-  options.epoch = position.epoch;
+  options.epoch = epoch;
   options.pad_id = data.pad_id;
   options.period_token_id = data.period_token_id;
   options.positive_ids = data.positive_ids;
   options.negative_ids = data.negative_ids;
-  if (data.sections) {
-    const std::int64_t first = position.epoch * steps_per_epoch(data, config) + position.step_in_epoch;
-    options.text_set = [first, sections = data.sections.get()](std::int64_t number) {
-      return sections->of_step(first + number);
+  if (data.sections)
+    options.text_set = [step_of_batch, sections = data.sections.get()](std::int64_t batch) {
+      return sections->of_step(step_of_batch(batch));
     };
-  }
+  if (data.shuffled)
+    options.text_set = [texts = data.shuffled.get()](std::int64_t) { return texts; };
   return std::make_unique<data::BatchLoader>(*data.cache, std::move(options));
+}
+
+std::vector<SiteSamples> divide_by_site(const TrainData& data, const RunConfig& config) {
+  std::map<std::string, SiteSamples> by_name;
+  for (const std::int64_t sample : data.train) {
+    const std::string& site = data.cache->entries()[static_cast<std::size_t>(sample)].site;
+    by_name[site].train.push_back(sample);
+  }
+  std::vector<SiteSamples> sites;
+  for (auto& [name, site] : by_name) {
+    site.site = name;
+    site.groups = sample_groups(*data.cache, site.train, config.data.sampler.mode);
+    sites.push_back(std::move(site));
+  }
+  return sites;
 }
 
 }  // namespace triphase::trainer

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "data/batch_loader.hpp"
@@ -25,6 +27,7 @@ struct TrainData {
   std::vector<std::int64_t> negative_ids;
   std::vector<std::int64_t> groups;  ///< of each training sample its patient or site, as the sampler wants
   std::unique_ptr<SectionTexts> sections;  ///< under data.report_sections = "alternate"
+  std::unique_ptr<data::TextSet> shuffled;  ///< under data.pairs = "shuffled"
   bool is_pinned = false;  ///< volumes lie in pinned memory, for a GPU
   std::int64_t pad_id = 1;
   std::int64_t period_token_id = -1;
@@ -51,6 +54,23 @@ struct EpochPosition {
 [[nodiscard]] std::unique_ptr<data::BatchLoader> open_epoch(const TrainData& data,
                                                             const RunConfig& config,
                                                             const EpochPosition& position);
+
+/// Batches of these samples in their order, with what the configuration does to texts and volumes. The data
+/// must outlive the loader. Purely local.
+/// @param step_of_batch the run's step that the loader's n-th batch belongs to, for the sections of reports
+[[nodiscard]] std::unique_ptr<data::BatchLoader> open_batches(
+    const TrainData& data, const RunConfig& config, std::vector<std::int64_t> samples,
+    std::int64_t batch_size, std::int64_t epoch,
+    const std::function<std::int64_t(std::int64_t batch)>& step_of_batch);
+
+/// One site's training samples.
+struct SiteSamples {
+  std::string site;
+  std::vector<std::int64_t> train;   ///< into Cache::entries()
+  std::vector<std::int64_t> groups;  ///< as TrainData::groups
+};
+/// The training samples by site, in the order of the sites' names. Purely local.
+[[nodiscard]] std::vector<SiteSamples> divide_by_site(const TrainData& data, const RunConfig& config);
 
 /// Whether a run validates at all.
 [[nodiscard]] bool has_validation(const RunConfig& config);

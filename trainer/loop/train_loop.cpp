@@ -47,6 +47,8 @@ void check_same_data(const fs::path& checkpoint, const RunConfig& now, const Tra
   require(then.run.seed == now.run.seed, "run.seed", then.run.seed, now.run.seed);
   require(then.batch.global_pairs == now.batch.global_pairs, "batch.global_pairs",
           then.batch.global_pairs, now.batch.global_pairs);
+  require(then.federated.local_steps == now.federated.local_steps, "adapt.federated_steps",
+          then.federated.local_steps, now.federated.local_steps);
   require(then.data.train_split == now.data.train_split, "data.train_split", then.data.train_split,
           now.data.train_split);
   require(then.data.sites == now.data.sites, "data.sites", "others", "those of its configuration");
@@ -88,11 +90,16 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
   const auto node = dist::make_node_group(group_);
   const std::filesystem::path staging = stage_on_nodes(config_, group_, *node, log_);
   dist::agree_on(group_, [&] {
-    static_cast<void>(pairs_per_rank(config_, group_.num_ranks()));
+    if (config_.federated.local_steps == 0)
+      static_cast<void>(pairs_per_rank(config_, group_.num_ranks()));
     data_ = open_train_data(config_, models::model_preset(config_.model.preset), staging);
     data_.is_pinned = options_.device.is_cuda();
     prompts_ = has_validation(config_) ? validation_prompts(config_, *data_.cache) : prompts_;
-    steps_per_epoch_ = steps_per_epoch(data_, config_);
+  });
+  if (config_.federated.local_steps > 0)
+    federation_ = std::make_unique<Federation>(data_, config_, group_);
+  dist::agree_on(group_, [&] {
+    steps_per_epoch_ = federation_ ? federation_->rounds_per_epoch() : steps_per_epoch(data_, config_);
     total_steps_ = total_steps(config_.schedule, steps_per_epoch_);
     TRIPHASE_CHECK(ConfigError,
                    config_.checkpoint.keep_best != "validation_auc" || !prompts_.empty(),
@@ -105,7 +112,8 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
     model_ = make_trainable(config_, std::move(base), options_.device);
   });
   const auto parameters = models::trainable_parameters(model_.model);
-  reducer_ = std::make_unique<dist::GradientReducer>(group_, parameters,
+  dist::ProcessGroup& step_group = federation_ ? federation_->group() : group_;
+  reducer_ = std::make_unique<dist::GradientReducer>(step_group, parameters,
                                                      reducer_options(config_.distributed));
   dist::agree_on(group_, [&] {
     optimizer_ = config_.distributed.shard_optimizer
@@ -113,15 +121,16 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
                      : std::make_unique<Optimizer>(parameters, config_.optimizer);
   });
   state_.data_hash = data_.cache->data_hash();
-  start_or_resume();
+  start_or_resume(*node);
   agree_on_start();
-  train_step_ = std::make_unique<TrainStep>(model_.model, group_, *optimizer_, *reducer_, config_);
+  train_step_ =
+      std::make_unique<TrainStep>(model_.model, step_group, *optimizer_, *reducer_, config_);
   write_run_facts();
 }
 
 TrainLoop::~TrainLoop() = default;
 
-void TrainLoop::start_or_resume() {
+void TrainLoop::start_or_resume(dist::ProcessGroup& node) {
   std::string checkpoint;
   dist::agree_on(group_, [&] {
     if (group_.rank() != 0) return;
@@ -131,11 +140,9 @@ void TrainLoop::start_or_resume() {
   });
   checkpoint = dist::broadcast_text(group_, checkpoint);
   if (checkpoint.empty()) return;
-  dist::agree_on(group_, [&] {
-    const std::string data_hash = state_.data_hash;
-    read_checkpoint(checkpoint, model_.model, optimizer_.get(), &state_);
-    check_same_data(checkpoint, config_, state_, data_hash);
-  });
+  const std::string data_hash = state_.data_hash;
+  read_checkpoint_on_nodes(checkpoint, model_.model, *optimizer_, state_, group_, node);
+  dist::agree_on(group_, [&] { check_same_data(checkpoint, config_, state_, data_hash); });
   if (fs::path(checkpoint).parent_path() == folder_.checkpoints()) saved_step_ = state_.step;
   const fs::path best = folder_.checkpoints() / checkpoint_name(state_.best_step);
   if (dist::any_rank(group_, group_.rank() == 0 && state_.best_step >= 0 && fs::exists(best)))
@@ -159,8 +166,9 @@ void TrainLoop::write_run_facts() {
   dist::agree_on(group_, [&] {
     if (group_.rank() != 0) return;
     write_file_atomically(folder_.root / "config.toml", config_.resolved_toml);
-    write_json(folder_.root / "environment.json",
-               environment_json(config_, data_, model_.plan, facts));
+    Json environment = environment_json(config_, data_, model_.plan, facts);
+    if (federation_) environment["federated"] = federation_->json();
+    write_json(folder_.root / "environment.json", environment);
     metrics_ = std::make_unique<MetricsLog>(folder_.metrics(), state_.step);
   });
   log_.info("train method=", config_.adapt.method, " ranks=", group_.num_ranks(),
@@ -202,32 +210,29 @@ TrainResult TrainLoop::run() {
 bool TrainLoop::run_epoch() {
   std::unique_ptr<data::BatchLoader> loader;
   dist::agree_on(group_, [&] {
-    loader = open_epoch(data_, config_,
-                        {.epoch = state_.epoch,
-                         .step_in_epoch = state_.step_in_epoch,
-                         .rank = group_.rank(),
-                         .num_ranks = group_.num_ranks()});
+    loader = open_rest_of_epoch();
   });
   const std::int64_t epoch = state_.epoch;
   while (state_.epoch == epoch && !is_finished()) {
     const dist::CollectivePlace place("train: batch", state_.step + 1);
     if (agreed_stop()) return false;
     const auto start = std::chrono::steady_clock::now();
-    std::optional<data::Batch> batch;
-    double own_data_seconds = 0;
-    dist::agree_on(group_, [&] {
-      batch = loader->next();
-      own_data_seconds = seconds_since(start);
-      TRIPHASE_CHECK(InternalError, batch.has_value(), "epoch ", epoch, " ran out of batches");
-    });
-    const double data_seconds = seconds_since(start);
-    StepReport report = run_step(*batch);
-    report.seconds.data = data_seconds;
-    report.own_seconds.data = own_data_seconds;
+    const StepReport report = run_step(*loader);
     interval_.wall += seconds_since(start);
     after_step(report);
   }
   return true;
+}
+
+std::unique_ptr<data::BatchLoader> TrainLoop::open_rest_of_epoch() const {
+  if (federation_)
+    return federation_->open_rounds(state_.step, steps_per_epoch_ - state_.step_in_epoch,
+                                    state_.epoch);
+  return open_epoch(data_, config_,
+                    {.epoch = state_.epoch,
+                     .step_in_epoch = state_.step_in_epoch,
+                     .rank = group_.rank(),
+                     .num_ranks = group_.num_ranks()});
 }
 
 bool TrainLoop::agreed_stop() {
@@ -242,11 +247,41 @@ bool TrainLoop::agreed_stop() {
   return true;
 }
 
-StepReport TrainLoop::run_step(const data::Batch& batch) {
-  StepReport report =
-      train_step_->run(batch, lr_factor(config_.schedule, state_.step, total_steps_), state_.step);
+StepReport TrainLoop::run_step(data::BatchLoader& loader) {
+  const double factor = lr_factor(config_.schedule, state_.step, total_steps_);
+  const StepReport report =
+      federation_ ? federation_->run_round(loader, *train_step_, *optimizer_,
+                                           models::trainable_parameters(model_.model), factor,
+                                           state_.step)
+                  : run_pooled_step(loader, factor);
+  count_skips(report);
+  return report;
+}
+
+StepReport TrainLoop::run_pooled_step(data::BatchLoader& loader, double lr_factor) {
+  const auto start = std::chrono::steady_clock::now();
+  std::optional<data::Batch> batch;
+  double own_data_seconds = 0;
+  dist::agree_on(group_, [&] {
+    batch = loader.next();
+    own_data_seconds = seconds_since(start);
+    TRIPHASE_CHECK(InternalError, batch.has_value(), "epoch ", state_.epoch,
+                   " ran out of batches");
+  });
+  const double data_seconds = seconds_since(start);
+  StepReport report = train_step_->run(*batch, lr_factor, state_.step);
+  report.seconds.data = data_seconds;
+  report.own_seconds.data = own_data_seconds;
+  return report;
+}
+
+std::int64_t TrainLoop::pairs_per_step() const {
+  return federation_ ? federation_->pairs_per_round() : config_.batch.global_pairs;
+}
+
+void TrainLoop::count_skips(const StepReport& report) {
   state_.consecutive_skips = report.is_skipped ? state_.consecutive_skips + 1 : 0;
-  if (!report.is_skipped) return report;
+  if (!report.is_skipped) return;
   ++state_.skipped_steps;
   log_.warning("skipped step=", state_.step + 1, " loss=", report.loss,
                " grad_norm=", report.grad_norm, " in_a_row=", state_.consecutive_skips);
@@ -257,13 +292,12 @@ StepReport TrainLoop::run_step(const data::Batch& batch) {
         " steps in a row, the last one step ", state_.step + 1,
         ". Lower optimizer.lr, raise schedule.warmup_steps, or start from an earlier checkpoint.");
   });
-  return report;
 }
 
 void TrainLoop::after_step(const StepReport& report) {
   ++state_.step;
   ++state_.step_in_epoch;
-  state_.pairs_seen += config_.batch.global_pairs;
+  state_.pairs_seen += pairs_per_step();
   add(interval_.seconds, report.seconds);
   interval_.own_seconds += report.own_seconds;
   ++interval_.steps;
@@ -286,7 +320,7 @@ void TrainLoop::after_step(const StepReport& report) {
 
 void TrainLoop::log_step(const StepReport& report) {
   const dist::CollectivePlace place("train: log");
-  const double pairs = static_cast<double>(config_.batch.global_pairs * interval_.steps);
+  const double pairs = static_cast<double>(pairs_per_step() * interval_.steps);
   Json record{
       {"step", state_.step},
       {"epoch", state_.epoch},
@@ -302,6 +336,7 @@ void TrainLoop::log_step(const StepReport& report) {
       {"seconds", seconds_json(interval_.seconds, interval_.steps)},
       {"bytes_reduced", report.bytes_reduced},
       {"ranks", straggler_figures(group_, interval_.own_seconds, interval_.steps)}};
+  if (federation_) record["bytes_exchanged"] = report.bytes_exchanged;
   if (report.logit_bias) record["logit_bias"] = *report.logit_bias;
   interval_ = {};
   dist::agree_on(group_, [&] {

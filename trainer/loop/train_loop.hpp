@@ -10,6 +10,7 @@
 #include "base/logging.hpp"
 #include "base/progress.hpp"
 #include "trainer/checkpoint.hpp"
+#include "trainer/loop/federation.hpp"
 #include "trainer/loop/metrics_log.hpp"
 #include "trainer/loop/run_folder.hpp"
 #include "trainer/loop/stop_request.hpp"
@@ -57,13 +58,17 @@ class TrainLoop {
 
  private:
   void agree_on_start();
-  void start_or_resume();
+  void start_or_resume(dist::ProcessGroup& node);
   void write_run_facts();
   [[nodiscard]] bool is_finished() const;
   /// Steps until the epoch's end, the last step, or a request to stop, for which it answers false.
   [[nodiscard]] bool run_epoch();
   [[nodiscard]] bool agreed_stop();
-  [[nodiscard]] StepReport run_step(const data::Batch& batch);
+  [[nodiscard]] std::unique_ptr<data::BatchLoader> open_rest_of_epoch() const;
+  [[nodiscard]] StepReport run_step(data::BatchLoader& loader);
+  [[nodiscard]] StepReport run_pooled_step(data::BatchLoader& loader, double lr_factor);
+  void count_skips(const StepReport& report);
+  [[nodiscard]] std::int64_t pairs_per_step() const;
   void after_step(const StepReport& report);
   void log_step(const StepReport& report);
   [[nodiscard]] bool is_validation_due(bool is_epoch_end) const;
@@ -76,6 +81,7 @@ class TrainLoop {
   Logger& log_;
   RunFolder folder_;
   TrainData data_;
+  std::unique_ptr<Federation> federation_;  ///< null: all sites' pairs are one pool
   TrainableModel model_;
   std::vector<FindingPrompts> prompts_;
   std::unique_ptr<dist::GradientReducer> reducer_;

@@ -40,6 +40,7 @@ struct StepReport {
   bool is_skipped =
       false;  ///< a number was not finite: weights, moments and statistics are as before
   std::int64_t bytes_reduced = 0;
+  std::int64_t bytes_exchanged = 0;  ///< of a federated round: sites' weights and moments, there and back
   StepSeconds seconds;
   OwnSeconds own_seconds;
 };

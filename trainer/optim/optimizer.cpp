@@ -8,6 +8,7 @@
 #include <map>
 #include <tuple>
 
+#include "trainer/broadcast_values.hpp"
 #include "trainer/optim/gradient_norm.hpp"
 
 namespace triphase::trainer {
@@ -251,6 +252,21 @@ void Optimizer::load_state(const models::NamedTensors& tensors, const std::strin
     exp_avg_sq_[i].copy_(part(i, second));
   }
   num_updates_ = count;
+}
+
+void Optimizer::broadcast_state(dist::ProcessGroup& node) {
+  TRIPHASE_CHECK(InternalError, !is_sharded(), "each rank has another part of a sharded optimizer");
+  const at::NoGradGuard no_grad;
+  const at::Tensor count = at::full({1}, num_updates_, at::kLong);
+  broadcast_values(count, node);
+  num_updates_ = count.item<std::int64_t>();
+  for (const at::Tensor& moment : moments()) broadcast_values(moment, node);
+}
+
+std::vector<at::Tensor> Optimizer::moments() const {
+  std::vector<at::Tensor> all = exp_avg_;
+  all.insert(all.end(), exp_avg_sq_.begin(), exp_avg_sq_.end());
+  return all;
 }
 
 }  // namespace triphase::trainer

@@ -60,9 +60,17 @@ class Optimizer {
   /// @throws CheckpointError naming what is missing, extra or of another shape; nothing has changed
   /// then
   void load_state(const models::NamedTensors& tensors, const std::string& source);
+  /// Gives every rank of `node` the state of its rank 0. Not sharded: every rank holds all of it.
+  /// Collective over node.
+  void broadcast_state(dist::ProcessGroup& node);
 
   [[nodiscard]] const std::vector<OptimizerGroup>& groups() const { return groups_; }
   [[nodiscard]] std::int64_t num_updates() const { return num_updates_; }
+
+  /// This rank's moments in place, as many and in the same order on ranks of equal slices.
+  [[nodiscard]] std::vector<at::Tensor> moments() const;
+  /// For who changes the moments. @param count 0 or more
+  void set_num_updates(std::int64_t count) { num_updates_ = count; }
 
  private:
   Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters, OptimizerOptions options,
