@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Sets up, builds, and runs every test: the dev build (inner-loop checks on), base, data and models under the address and
-# undefined-behaviour sanitizers, and what has threads (log, threads backend, reducer, loss, nccl backend) under the thread sanitizer.
+# undefined-behaviour sanitizers, and what has threads (log, threads backend, reducer, nccl backend) under the thread sanitizer.
 # Ends with CTest's summary and its exit code.  TRIPHASE_SKIP_SANITIZERS=1 leaves the sanitizers out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -3,9 +3,12 @@
 
 #include "base/error.hpp"
 #include "trainer/metrics.hpp"
+#include "trainer/metrics_curves.hpp"
+#include "trainer/metrics_delong.hpp"
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <optional>
 
@@ -32,13 +35,19 @@ std::string why_not(const ScoredSplit& split) {
              " negative samples; both are needed");
 }
 
-Json pair(const std::array<double, 2>& interval) { return {interval[0], interval[1]}; }
+/// Null for NaN, which JSON has not.
+Json number(double value) { return std::isnan(value) ? Json() : Json(value); }
+Json pair(const std::array<double, 2>& interval) {
+  return std::isnan(interval[0]) ? Json() : Json{interval[0], interval[1]};
+}
 
 /// The keys in the order of design §6, null until something is known.
 Json empty_scores(const ScoredSplit& scored, const ScoringOptions& options) {
   Json json;
-  for (const char* key : {"auc", "auc_ci95", "f1", "f1_ci95", "sensitivity", "sensitivity_ci95",
-                          "specificity", "specificity_ci95", "threshold"})
+  for (const char* key :
+       {"auc", "auc_ci95", "auc_delong_ci95", "average_precision", "average_precision_ci95", "f1",
+        "f1_ci95", "sensitivity", "sensitivity_ci95", "specificity", "specificity_ci95", "ppv",
+        "ppv_ci95", "npv", "npv_ci95", "balanced_accuracy", "balanced_accuracy_ci95", "threshold"})
     json[key] = nullptr;
   json["threshold_rule"] = options.threshold_rule;
   json["threshold_from"] = nullptr;
@@ -46,7 +55,25 @@ Json empty_scores(const ScoredSplit& scored, const ScoringOptions& options) {
   json["n_positive"] = positive;
   json["n_negative"] = static_cast<std::int64_t>(scored.labels.size()) - positive;
   json["scoring"] = options.scoring;
+  json["roc"] = nullptr;
+  json["precision_recall"] = nullptr;
   return json;
+}
+
+Json curve(const char* x, const char* y, const std::vector<double>& values, const CurveBand& band) {
+  const std::string name(y);
+  Json json{{x, curve_grid()}, {name, values}, {name + "_low", nullptr}, {name + "_high", nullptr}};
+  if (band.low.empty()) return json;
+  json[name + "_low"] = band.low;
+  json[name + "_high"] = band.high;
+  return json;
+}
+
+void add_curves(Json& json, const ScoredSplit& scored, const BootstrapIntervals& intervals) {
+  const Staircase stairs = climb(rank_samples(scored.scores), scored.labels);
+  json["roc"] = curve("fpr", "tpr", roc_curve_of(stairs), intervals.roc);
+  json["precision_recall"] =
+      curve("recall", "precision", precision_recall_curve_of(stairs), intervals.precision_recall);
 }
 
 std::size_t best_probe(const std::vector<LinearProbe>& probes, const ProbeSplit& validation,
@@ -73,6 +100,8 @@ Json score_finding(const ScoredSplit& scored, const ScoredSplit& validation,
     return json;
   }
   json["auc"] = roc_auc(scored.scores, scored.labels);
+  json["auc_delong_ci95"] = pair(delong_interval(scored.scores, scored.labels).ci95);
+  json["average_precision"] = average_precision(scored.scores, scored.labels);
   std::optional<double> threshold;
   if (has_both_classes(validation)) {
     threshold = choose_threshold(options.threshold_rule, validation.scores, validation.labels);
@@ -80,6 +109,9 @@ Json score_finding(const ScoredSplit& scored, const ScoredSplit& validation,
     json["f1"] = metrics.f1;
     json["sensitivity"] = metrics.sensitivity;
     json["specificity"] = metrics.specificity;
+    json["ppv"] = number(metrics.ppv);
+    json["npv"] = number(metrics.npv);
+    json["balanced_accuracy"] = metrics.balanced_accuracy;
     json["threshold"] = *threshold;
     json["threshold_from"] = validation.split;
     if (validation.split == scored.split)
@@ -88,15 +120,23 @@ Json score_finding(const ScoredSplit& scored, const ScoredSplit& validation,
     json["reason"] = validation.split.empty() ? "no validation split to choose a threshold on"
                                               : "no threshold: " + why_not(validation);
   }
-  if (options.bootstrap_samples == 0) return json;
+  if (options.bootstrap_samples == 0) {
+    add_curves(json, scored, {});
+    return json;
+  }
   const BootstrapIntervals intervals =
       bootstrap_by_patient(scored.scores, scored.labels, scored.patient_ids, threshold.value_or(0),
                            options.bootstrap_samples, options.seed);
+  add_curves(json, scored, intervals);
   json["auc_ci95"] = pair(intervals.auc);
+  json["average_precision_ci95"] = pair(intervals.average_precision);
   if (!threshold) return json;
   json["f1_ci95"] = pair(intervals.f1);
   json["sensitivity_ci95"] = pair(intervals.sensitivity);
   json["specificity_ci95"] = pair(intervals.specificity);
+  json["ppv_ci95"] = pair(intervals.ppv);
+  json["npv_ci95"] = pair(intervals.npv);
+  json["balanced_accuracy_ci95"] = pair(intervals.balanced_accuracy);
   return json;
 }
 

@@ -24,7 +24,9 @@ struct ScoringOptions {
   std::uint64_t seed = 0;
 };
 
-/// AUC, F1, sensitivity and specificity with intervals, as design §6 names them. The threshold
+/// AUC (also with DeLong's interval), average precision, and at the threshold F1, sensitivity, specificity,
+/// predictive values and balanced accuracy, with intervals, as design §6 names them; `roc` {fpr, tpr,
+/// tpr_low, tpr_high} and `precision_recall` {recall, precision, ...} at curve_grid(). The threshold
 /// comes from `validation`, which may have no rows (then there is none). A number that cannot be
 /// had (one class absent) is null and "reason" says why; nothing is ever NaN.
 [[nodiscard]] Json score_finding(const ScoredSplit& scored, const ScoredSplit& validation,

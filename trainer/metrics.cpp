@@ -2,6 +2,7 @@
 #include "trainer/metrics.hpp"
 
 #include "base/error.hpp"
+#include "trainer/metrics_curves.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -42,6 +43,10 @@ ThresholdMetrics metrics_of(const Counts& counts) {
   result.f1 = counts.true_positive == 0 ? 0 : 2 * tp / (tp + fp + p);
   result.sensitivity = counts.positive == 0 ? kNaN : tp / p;
   result.specificity = counts.negative == 0 ? kNaN : (n - fp) / n;
+  result.ppv = counts.true_positive + counts.false_positive == 0 ? kNaN : tp / (tp + fp);
+  const double predicted_negative = p - tp + n - fp;
+  result.npv = predicted_negative > 0 ? (n - fp) / predicted_negative : kNaN;
+  result.balanced_accuracy = (result.sensitivity + result.specificity) / 2;
   return result;
 }
 
@@ -56,29 +61,16 @@ std::pair<std::int64_t, std::int64_t> merit(const std::string& rule, const Count
 
 double roc_auc(const std::vector<double>& scores, const std::vector<std::int8_t>& labels) {
   check_inputs(scores, labels);
-  std::vector<std::size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return scores[a] < scores[b]; });
-  // Twice the number of (positive, negative) pairs in the right order, ties counted once: a whole
-  // number.
-  std::int64_t twice_wins = 0;
-  std::int64_t negatives_below = 0;
-  std::int64_t positives = 0;
-  for (std::size_t first = 0; first < order.size();) {
-    std::size_t last = first;
-    std::int64_t tied_positives = 0;
-    std::int64_t tied_negatives = 0;
-    for (; last < order.size() && !(scores[order[first]] < scores[order[last]]); ++last)
-      (labels[order[last]] == 1 ? tied_positives : tied_negatives) += 1;
-    twice_wins += tied_positives * (2 * negatives_below + tied_negatives);
-    negatives_below += tied_negatives;
-    positives += tied_positives;
-    first = last;
-  }
-  if (positives == 0 || negatives_below == 0) return kNaN;
-  return static_cast<double>(twice_wins) / 2.0 / static_cast<double>(positives) /
-         static_cast<double>(negatives_below);
+  const auto positive = std::count(labels.begin(), labels.end(), std::int8_t{1});
+  if (positive == 0 || positive == std::ssize(labels)) return kNaN;
+  return auc_of(climb(rank_samples(scores), labels));
+}
+
+double average_precision(const std::vector<double>& scores,
+                         const std::vector<std::int8_t>& labels) {
+  check_inputs(scores, labels);
+  if (std::count(labels.begin(), labels.end(), std::int8_t{1}) == 0) return kNaN;
+  return average_precision_of(climb(rank_samples(scores), labels));
 }
 
 ThresholdMetrics metrics_at(double threshold, const std::vector<double>& scores,
@@ -119,6 +111,36 @@ double choose_threshold(const std::string& rule, const std::vector<double>& scor
     best_merit = here;
   }
   return best;
+}
+
+Calibration calibration(const std::vector<double>& probabilities,
+                        const std::vector<std::int8_t>& labels, int num_bins) {
+  check_inputs(probabilities, labels);
+  TRIPHASE_CHECK(InternalError, !labels.empty() && num_bins > 0, "calibration of ", labels.size(),
+                 " samples in ", num_bins, " bins");
+  std::vector<CalibrationBin> bins(static_cast<std::size_t>(num_bins));
+  Calibration result;
+  const auto n = static_cast<double>(labels.size());
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const double p = probabilities[i];
+    TRIPHASE_CHECK(NumericsError, p >= 0 && p <= 1, "a probability is ", p);
+    const auto at = std::min(static_cast<std::size_t>(p * num_bins), bins.size() - 1);
+    ++bins[at].n;
+    bins[at].mean_predicted += p;
+    bins[at].fraction_positive += labels[i];
+    result.brier += (p - labels[i]) * (p - labels[i]) / n;
+  }
+  for (std::size_t b = 0; b < bins.size(); ++b) {
+    CalibrationBin& bin = bins[b];
+    if (bin.n == 0) continue;
+    bin.from = static_cast<double>(b) / num_bins;
+    bin.to = static_cast<double>(b + 1) / num_bins;
+    bin.mean_predicted /= static_cast<double>(bin.n);
+    bin.fraction_positive /= static_cast<double>(bin.n);
+    result.ece += static_cast<double>(bin.n) / n * std::abs(bin.mean_predicted - bin.fraction_positive);
+    result.bins.push_back(bin);
+  }
+  return result;
 }
 
 }  // namespace triphase::trainer

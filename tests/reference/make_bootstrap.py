@@ -7,7 +7,7 @@ one that holds a single class is drawn again. Draw number i of resample s comes 
 """
 
 import numpy
-from sklearn.metrics import f1_score, recall_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score, roc_curve
 
 from golden_io import record, save_json
 
@@ -39,7 +39,10 @@ def draws_below(n, key):
 def intervals(scores, labels, patients, threshold, num_samples, seed):
     names = list(dict.fromkeys(patients))
     studies = [[i for i, p in enumerate(patients) if p == name] for name in names]
-    values = {"auc": [], "f1": [], "sensitivity": [], "specificity": []}
+    values = {key: [] for key in ("auc", "average_precision", "f1", "sensitivity", "specificity", "ppv", "npv",
+                                  "balanced_accuracy")}
+    curves = {"roc": [], "precision_recall": []}
+    grid = numpy.arange(51) / 50
     for sample in range(num_samples):
         draws = draws_below(len(names), (seed, BOOTSTRAP_KEY, sample))
         while True:
@@ -52,7 +55,18 @@ def intervals(scores, labels, patients, threshold, num_samples, seed):
         values["f1"].append(f1_score(truth, predicted, zero_division=0.0))
         values["sensitivity"].append(recall_score(truth, predicted))
         values["specificity"].append(recall_score(truth, predicted, pos_label=0))
-    return {key: numpy.percentile(value, [2.5, 97.5]).tolist() for key, value in values.items()}
+        values["average_precision"].append(average_precision_score(truth, score))
+        values["ppv"].append(precision_score(truth, predicted, zero_division=numpy.nan))
+        values["npv"].append(precision_score(truth, predicted, pos_label=0, zero_division=numpy.nan))
+        values["balanced_accuracy"].append((values["sensitivity"][-1] + values["specificity"][-1]) / 2)
+        false_rate, true_rate, thresholds = roc_curve(truth, score, drop_intermediate=False)
+        curves["roc"].append(numpy.interp(grid, false_rate, true_rate))
+        reaches = [thresholds[1:][true_rate[1:] >= r][0] for r in grid]  # falling: the highest that does
+        curves["precision_recall"].append([precision_score(truth, score >= t) for t in reaches])
+    result = {key: numpy.nanpercentile(value, [2.5, 97.5]).tolist() for key, value in values.items()}
+    for key, curve in curves.items():
+        result[key] = numpy.percentile(curve, [2.5, 97.5], axis=0)[:, ::10].tolist()
+    return result
 
 
 def cases(random):
@@ -74,7 +88,9 @@ def cases(random):
 
 
 def main():
-    about = record(__file__, PACKAGES, {"intervals": "numpy.percentile, linear, of 2.5 and 97.5"})
+    about = record(__file__, PACKAGES, {
+        "intervals": "numpy.percentile, linear, of 2.5 and 97.5; what a resample leaves undefined is left out",
+        "roc": "low and high at 1 - specificity 0, 0.2 ... 1", "precision_recall": "low and high at recall 0, 0.2 ... 1"})
     save_json("bootstrap", about | {"cases": cases(numpy.random.default_rng(71))}, indent=None)
 
 

@@ -36,10 +36,19 @@ TEST(ScoreFinding, HasEveryFieldAndTheThresholdOfTheValidationSplit) {
   const ScoredSplit test = draw("test", 1, 80).samples;
   const ScoredSplit validation = draw("validation", 2, 60).samples;
   const Json json = score_finding(test, validation, options());
-  for (const char* key : {"auc", "f1", "sensitivity", "specificity", "threshold"})
+  for (const char* key : {"auc", "average_precision", "f1", "sensitivity", "specificity", "ppv", "npv",
+                          "balanced_accuracy"}) {
     EXPECT_TRUE(json.at(key).is_number()) << key;
-  for (const char* key : {"auc_ci95", "f1_ci95", "sensitivity_ci95", "specificity_ci95"})
-    EXPECT_EQ(json.at(key).size(), 2u) << key;
+    const Json& interval = json.at(std::string(key) + "_ci95");
+    ASSERT_EQ(interval.size(), 2u) << key;
+    EXPECT_LE(interval[0].get<double>(), json.at(key).get<double>()) << key;
+    EXPECT_GE(interval[1].get<double>(), json.at(key).get<double>()) << key;
+  }
+  EXPECT_LT(json.at("auc_delong_ci95")[0].get<double>(), json.at("auc").get<double>());
+  for (const auto& [curve, y] : {std::pair{"roc", "tpr"}, std::pair{"precision_recall", "precision"}})
+    for (const char* end : {"", "_low", "_high"})
+      EXPECT_EQ(json.at(curve).at(std::string(y) + end).size(), 51u) << curve << end;
+  EXPECT_TRUE(json.at("threshold").is_number());
   EXPECT_EQ(json.at("auc"), roc_auc(test.scores, test.labels));
   const double threshold = choose_threshold("youden", validation.scores, validation.labels);
   EXPECT_EQ(json.at("threshold"), threshold);
@@ -54,7 +63,8 @@ TEST(ScoreFinding, HasEveryFieldAndTheThresholdOfTheValidationSplit) {
 TEST(ScoreFinding, OneClassGivesNullAndSaysWhy) {
   const ScoredSplit test = draw("test", 1, 20, 0).samples;
   const Json json = score_finding(test, draw("validation", 2, 60).samples, options());
-  for (const char* key : {"auc", "auc_ci95", "f1", "threshold"})
+  for (const char* key : {"auc", "auc_ci95", "auc_delong_ci95", "average_precision", "f1", "ppv_ci95",
+                          "threshold", "roc"})
     EXPECT_TRUE(json.at(key).is_null()) << key;
   EXPECT_NE(json.at("reason").get<std::string>().find("'test' has 0 positive and 20 negative"),
             std::string::npos);
@@ -85,6 +95,8 @@ TEST(ScoreFinding, DrawsNoIntervalsWhenNoneAreWanted) {
       score_finding(draw("test", 1, 40).samples, draw("validation", 2, 40).samples, none);
   EXPECT_TRUE(json.at("f1").is_number());
   EXPECT_TRUE(json.at("auc_ci95").is_null());
+  EXPECT_EQ(json.at("roc").at("tpr").size(), 51u);
+  EXPECT_TRUE(json.at("roc").at("tpr_low").is_null());
 }
 
 TEST(ScoreLinearProbe, IsFittedOnTrainAndTunedOnValidationAlone) {

@@ -188,6 +188,20 @@ TEST(Bootstrap, AgreesWithScikitLearnOnTheSameResamples) {
       EXPECT_NEAR(own.f1[end], expected.at("f1")[end].get<double>(), 1e-14) << name;
       EXPECT_NEAR(own.sensitivity[end], expected.at("sensitivity")[end].get<double>(), 1e-14);
       EXPECT_NEAR(own.specificity[end], expected.at("specificity")[end].get<double>(), 1e-14);
+      EXPECT_NEAR(own.ppv[end], expected.at("ppv")[end].get<double>(), 1e-14);
+      EXPECT_NEAR(own.npv[end], expected.at("npv")[end].get<double>(), 1e-14);
+      EXPECT_NEAR(own.balanced_accuracy[end], expected.at("balanced_accuracy")[end].get<double>(),
+                  1e-14);
+      EXPECT_NEAR(own.average_precision[end], expected.at("average_precision")[end].get<double>(),
+                  1e-13);
+      const auto expect_band = [&](const CurveBand& band, const char* curve) {
+        for (std::size_t j = 0; j <= 5; ++j)  // every tenth point
+          EXPECT_NEAR((end == 0 ? band.low : band.high)[10 * j],
+                      expected.at(curve)[end][j].get<double>(), 1e-13)
+              << name << " " << curve << " at " << j;
+      };
+      expect_band(own.roc, "roc");
+      expect_band(own.precision_recall, "precision_recall");
     }
   }
 }

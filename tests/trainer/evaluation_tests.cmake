@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-triphase_add_test(trainer_metrics_test SOURCES evaluation_metrics_test.cpp LIBS triphase::trainer)
+triphase_add_test(trainer_metrics_test SOURCES evaluation_metrics_test.cpp metrics_sweep_test.cpp LIBS triphase::trainer)
 triphase_add_test(trainer_report_test
   SOURCES evaluation_finding_test.cpp report_parts_test.cpp report_test.cpp report_svg_test.cpp xml_check.cpp
   LIBS triphase::trainer)
