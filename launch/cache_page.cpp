@@ -4,7 +4,7 @@
 #include "base/error.hpp"
 #include "base/hash.hpp"
 #include "data/slice_image.hpp"
-#include "trainer/report_format.hpp"
+#include "trainer/report/format.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,8 +2,8 @@
 #include "trainer/report.hpp"
 
 #include "base/file.hpp"
-#include "trainer/report_figures.hpp"
-#include "trainer/report_page.hpp"
+#include "trainer/report/figures.hpp"
+#include "trainer/report/page.hpp"
 
 #include <filesystem>
 

@@ -8,11 +8,11 @@
 #include "base/json.hpp"
 #include "tests/support/test_support.hpp"
 #include "tests/trainer/xml_check.hpp"
-#include "trainer/report_figures.hpp"
-#include "trainer/report_headline.hpp"
-#include "trainer/report_page.hpp"
-#include "trainer/report_read.hpp"
-#include "trainer/report_table.hpp"
+#include "trainer/report/figures.hpp"
+#include "trainer/report/headline.hpp"
+#include "trainer/report/page.hpp"
+#include "trainer/report/read.hpp"
+#include "trainer/report/page/table.hpp"
 
 namespace triphase::trainer {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "base/error.hpp"
 #include "tests/trainer/xml_check.hpp"
-#include "trainer/report_format.hpp"
-#include "trainer/report_svg.hpp"
+#include "trainer/report/format.hpp"
+#include "trainer/report/draw/svg.hpp"
 
 namespace triphase::trainer {
 namespace {

@@ -10,7 +10,7 @@
 #include "base/json.hpp"
 #include "tests/support/test_support.hpp"
 #include "tests/trainer/xml_check.hpp"
-#include "trainer/report_format.hpp"
+#include "trainer/report/format.hpp"
 
 namespace triphase::trainer {
 namespace {

@@ -9,7 +9,7 @@
 #include "tests/trainer/run_fixture.hpp"
 #include "tests/trainer/xml_check.hpp"
 #include "trainer/loop/stop_request.hpp"
-#include "trainer/report_format.hpp"
+#include "trainer/report/format.hpp"
 #include "trainer/train.hpp"
 
 namespace triphase::test {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trainer/report_figures.hpp"
+#include "trainer/report/figures.hpp"
 
 #include "trainer/evaluate_cohort.hpp"
-#include "trainer/report_headline.hpp"
+#include "trainer/report/headline.hpp"
 
 #include <algorithm>
 #include <array>

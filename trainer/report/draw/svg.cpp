@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trainer/report_svg.hpp"
+#include "trainer/report/draw/svg.hpp"
 
 #include "base/error.hpp"
-#include "trainer/report_format.hpp"
+#include "trainer/report/format.hpp"
 
 #include <algorithm>
 #include <array>

@@ -11,7 +11,7 @@
 namespace triphase::trainer {
 
 /// Drawings of the report: inline SVG, 420 units wide so that they stay readable on a phone,
-/// coloured through the page's classes c0 ... c5 (see report_page.cpp). Texts are escaped here.
+/// coloured through the page's classes c0 ... c5 (see page.cpp). Texts are escaped here.
 
 /// Colour class and dash pattern of a run; no two of the first 24 look alike, in grey neither.
 [[nodiscard]] std::string series_class(std::size_t index);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trainer/report_read.hpp"
+#include "trainer/report/read.hpp"
 
 #include "base/file.hpp"
 

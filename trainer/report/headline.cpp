@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trainer/report_headline.hpp"
+#include "trainer/report/headline.hpp"
 
 #include "base/error.hpp"
-#include "trainer/report_format.hpp"
+#include "trainer/report/format.hpp"
 
 #include <algorithm>
 #include <map>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/json.hpp"
-#include "trainer/report_read.hpp"
+#include "trainer/report/read.hpp"
 
 #include <vector>
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/error.hpp"
-#include "trainer/report_format.hpp"
-#include "trainer/report_headline.hpp"
-#include "trainer/report_page.hpp"
-#include "trainer/report_table.hpp"
+#include "trainer/report/format.hpp"
+#include "trainer/report/headline.hpp"
+#include "trainer/report/page.hpp"
+#include "trainer/report/page/table.hpp"
 
 #include <set>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trainer/report_format.hpp"
+#include "trainer/report/format.hpp"
 
 #include "base/error.hpp"
 
