@@ -58,7 +58,7 @@ Action prepare_report(const Arguments& arguments, dist::Runtime& runtime) {
   const bool first = runtime.rank() == 0;
   return [=] {
     if (!first) return ExitCode::kDone;
-    trainer::write_report(runs, out);
+    std::printf("%s\n", trainer::write_report(runs, out).c_str());
     std::printf("%s\n", out.c_str());
     return ExitCode::kDone;
   };
@@ -100,7 +100,7 @@ Command embed_command() {
 
 Command report_command() {
   return {.spec = {.name = "report",
-                   .summary = "one self-contained HTML page over run folders, and its figures as JSON",
+                   .summary = "one self-contained HTML page over run folders, its figures as JSON and CSV, a table here",
                    .example = "  triphase report quickstart/runs/before quickstart/runs/full quickstart/runs/peft "
                               "--out report.html",
                    .options = {{"out", "FILE", "the HTML file (default, with one run folder: RUN_DIR/report.html)"}},

@@ -6,12 +6,13 @@
 
 namespace triphase::trainer {
 
-/// `triphase report`: one self-contained HTML page (inline SVG, no scripts from elsewhere) over run
-/// folders, and the same figures as JSON beside it (out with .json). Holds: cohort (sites, splits,
-/// prevalence), each run's method, trainable parameters and percentage, loss and AUC curves, AUC
-/// and F1 with intervals, linear probe, bytes reduced and time per step, configuration differences,
-/// versions and data hash. Shows no patient rows.
+/// `triphase report`: one self-contained HTML page (inline SVG, no scripts, nothing fetched) over
+/// run folders, with the same figures as JSON (out with .json) and each table as CSV (in the folder
+/// out without .html, with _figures) beside it. What the page holds: report_figures(). Runs may be
+/// of different versions: what a file lacks is named on the page and left out. Shows no patient
+/// rows.
+/// @return the table for a terminal: report_summary()
 /// @throws DataError (66) for a folder without config.toml or metrics.jsonl; IoError
-void write_report(const std::vector<std::string>& run_dirs, const std::string& out);
+std::string write_report(const std::vector<std::string>& run_dirs, const std::string& out);
 
 }  // namespace triphase::trainer

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <sstream>
 
 namespace triphase::trainer {
@@ -13,6 +14,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kMaxMetricsBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxConfigBytes = std::int64_t{1} << 20;
+constexpr const char* kScoresEnding = ".scores.json";
+
 
 /// The run's configuration, or the one an evaluation left beside its result.
 fs::path config_file(const fs::path& folder) {
@@ -50,14 +54,20 @@ std::vector<Json> read_metrics(const fs::path& path) {
   return records;
 }
 
-std::vector<Json> read_evaluations(const fs::path& folder) {
+/// Files of a folder with this ending, by name.
+std::vector<fs::path> files_ending(const fs::path& folder, const std::string& ending) {
   std::vector<fs::path> files;
   if (fs::is_directory(folder))
     for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".json") files.push_back(entry.path());
+      if (entry.path().filename().string().ends_with(ending)) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<Json> read_evaluations(const fs::path& folder) {
   std::vector<Json> evaluations;
-  for (const fs::path& file : files) {
+  for (const fs::path& file : files_ending(folder, ".json")) {
+    if (file.filename().string().ends_with(kScoresEnding)) continue;
     Json evaluation = read_json(file);
     TRIPHASE_CHECK(DataError,
                    evaluation.is_object() && evaluation.contains("findings") &&
@@ -69,6 +79,32 @@ std::vector<Json> read_evaluations(const fs::path& folder) {
     evaluations.push_back(std::move(evaluation));
   }
   return evaluations;
+}
+
+/// Whether a key is one of this version's; preprocess and loss.bias_init stand only where given.
+bool is_known_setting(const std::string& key) {
+  static const std::set<std::string> known = [] {
+    std::set<std::string> keys{"loss.bias_init"};
+    for (const auto& [name, value] : flat_settings(load_run_config({}).resolved_toml))
+      keys.insert(name);
+    return keys;
+  }();
+  return known.contains(key) || key.starts_with("preprocess.");
+}
+
+/// The configuration, without the settings of a newer version.
+void read_config(const fs::path& file, ReportRun& run) {
+  run.settings = flat_settings(read_file(file, kMaxConfigBytes));
+  ConfigSources sources{.files = {file}, .environment = {}, .sets = {}};
+  ConfigSources known;
+  for (const auto& [key, value] : run.settings) {
+    if (is_known_setting(key))
+      known.sets.push_back(key + "=" + value);
+    else
+      run.unknown_settings.push_back(key);
+  }
+  run.config = load_run_config(run.unknown_settings.empty() ? sources : known);
+  run.name = run.config.run.name;
 }
 
 }  // namespace
@@ -94,14 +130,13 @@ ReportRun read_report_run(const fs::path& folder) {
                       folder.string(), "' is not there");
   ReportRun run;
   run.folder = folder;
-  run.config =
-      load_run_config(ConfigSources{.files = {config_file(folder)}, .environment = {}, .sets = {}});
-  run.name = run.config.run.name;
-  run.settings = flat_settings(run.config.resolved_toml);
+  read_config(config_file(folder), run);
   if (fs::exists(folder / "environment.json"))
     run.environment = read_json(folder / "environment.json");
   if (fs::exists(folder / "metrics.jsonl")) run.records = read_metrics(folder / "metrics.jsonl");
   run.evaluations = read_evaluations(folder / "evaluation");
+  for (const fs::path& file : files_ending(folder / "evaluation", kScoresEnding))
+    run.scores.push_back(read_json(file));
   TRIPHASE_CHECK_CODE(DataError, kMissingInput, run.is_trained() || !run.evaluations.empty(),
                       "run folder '", folder.string(),
                       "' has neither metrics.jsonl nor an evaluation, so there is nothing to "

@@ -1,48 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/error.hpp"
+#include "trainer/report/draw/charts.hpp"
+#include "trainer/report/fields.hpp"
 #include "trainer/report/format.hpp"
 #include "trainer/report/headline.hpp"
 #include "trainer/report/page.hpp"
-#include "trainer/report/draw/svg.hpp"
-#include "trainer/report/page/table.hpp"
+#include "trainer/report/page/html.hpp"
+#include "trainer/report/tables.hpp"
 
+#include <algorithm>
 #include <set>
 
 namespace triphase::trainer {
 namespace {
 
-/// One way of scoring one run's main evaluation: by prompts or by the linear probe.
-struct Scored {
-  std::string run;
-  std::string finding;
-  std::string scored_by;
-  std::size_t index = 0;  ///< of the run
-  bool is_probe = false;
-  Json run_figures;
-  Json evaluation;
-  Json scores;
-};
+constexpr std::size_t kMaxShownRows = 16;  // of the full table; a longer one is folded
 
-Json field(const Json& object, const char* key) {
-  return object.is_object() && object.contains(key) ? object.at(key) : Json();
-}
-
-/// Every run's main evaluation; of every split when `all_splits`.
-std::vector<Scored> scored_rows(const Json& figures, bool all_splits) {
+/// Prompts and linear probe of each run, one below the other; of many runs the prompts alone.
+std::vector<Scored> plotted(const Json& figures) {
   std::vector<Scored> rows;
-  const Json& runs = figures.at("runs");
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    const Json& evaluations = runs[i].at("evaluations");
-    for (std::size_t e = 0; e < evaluations.size() && (all_splits || e == 0); ++e) {
-      for (const auto& [finding, scores] : evaluations[e].at("findings").items()) {
-        const std::string name = runs[i].at("name");
-        rows.push_back({name, finding, "prompts", i, false, runs[i], evaluations[e], scores});
-        const Json probe = field(scores, "linear_probe");
-        if (probe.is_object())
-          rows.push_back({name, finding, "linear probe", i, true, runs[i], evaluations[e], probe});
-      }
-    }
-  }
+  const bool is_crowded = figures.at("runs").size() > 8;
+  for (const Scored& scored : all_scored(figures))
+    if (scored.is_main && (scored.scored_by == "prompts" ||
+                           (scored.scored_by == "linear probe" && !is_crowded)))
+      rows.push_back(scored);
   return rows;
 }
 
@@ -51,61 +32,36 @@ std::vector<Scored> scored_rows(const Json& figures, bool all_splits) {
 bool places_differ(const std::vector<Scored>& rows) {
   std::set<std::string> places;
   for (const Scored& row : rows)
-    places.insert(sites_text(row.evaluation) + "|" + row.evaluation.at("split").get<std::string>());
+    places.insert(sites_text(*row.evaluation) + "|" +
+                  row.evaluation->at("split").get<std::string>());
   return places.size() > 1;
 }
 
-std::string plot(const std::vector<Scored>& rows, const std::string& finding, const char* key,
-                 const std::string& title, std::optional<double> reference) {
-  IntervalPlot figure{.title = title, .rows = {}, .reference = reference};
+std::string plot(const std::vector<Scored>& rows, const char* key, const std::string& title,
+                 std::optional<double> reference) {
+  IntervalPlot figure{.title = title,
+                      .description = "One row a run: the value as a mark, its 95 % interval as a "
+                                     "bar. The numbers stand in the table of all scores.",
+                      .rows = {},
+                      .reference = reference};
   const bool with_place = places_differ(rows);
   for (const Scored& row : rows) {
-    const Json value = field(row.scores, key);
-    if (row.finding != finding || !value.is_number()) continue;
-    const Json interval = field(row.scores, (std::string(key) + "_ci95").c_str());
+    const Json value = member(*row.scores, key);
+    if (!value.is_number()) continue;
+    const Json interval = member(*row.scores, (std::string(key) + "_ci95").c_str());
+    const bool is_probe = row.scored_by != "prompts";
     IntervalRow drawn;
-    drawn.label = row.run + (row.is_probe ? " · probe" : "") +
-                  (with_place ? " · " + sites_text(row.evaluation) : "");
+    drawn.label = row.name() + (is_probe ? " · probe" : "") +
+                  (with_place ? " · " + sites_text(*row.evaluation) : "");
     drawn.value_text = score_text(value) + " " + interval_text(interval);
-    drawn.index = row.index;
-    drawn.is_hollow = row.is_probe;
+    drawn.index = row.run->at("series");
+    drawn.is_hollow = is_probe;
     drawn.value = value.get<double>();
-    if (interval.is_array() && interval.size() == 2)
+    if (low_end(interval).is_number() && high_end(interval).is_number())
       drawn.interval = {interval[0].get<double>(), interval[1].get<double>()};
     figure.rows.push_back(std::move(drawn));
   }
-  return interval_plot(figure);
-}
-
-std::string table(const std::vector<Scored>& rows) {
-  std::vector<std::vector<std::string>> cells;
-  for (const Scored& row : rows) {
-    const auto with_interval = [&](const char* key) {
-      const Json value = field(row.scores, key);
-      if (!value.is_number()) return score_text(value);
-      return score_text(value) + " " +
-             interval_text(field(row.scores, (std::string(key) + "_ci95").c_str()));
-    };
-    cells.push_back({row.run, method_text(row.run_figures), row.finding, row.scored_by,
-                     sites_text(row.evaluation), row.evaluation.at("split").get<std::string>(),
-                     count_text(field(row.scores, "n_positive")) + " / " +
-                         count_text(field(row.scores, "n_negative")),
-                     with_interval("auc"), with_interval("f1"), with_interval("sensitivity"),
-                     with_interval("specificity")});
-  }
-  using enum ColumnKind;
-  return html_table({{"run"},
-                     {"method"},
-                     {"finding"},
-                     {"scored by"},
-                     {"sites"},
-                     {"split"},
-                     {"positive / negative", kNumber},
-                     {"AUC [95 %]", kNumber},
-                     {"F1 [95 %]", kNumber},
-                     {"sensitivity [95 %]", kNumber},
-                     {"specificity [95 %]", kNumber}},
-                    cells);
+  return html_figure(title, interval_plot(figure));
 }
 
 /// Why a number is missing, or flatters: once each.
@@ -114,9 +70,9 @@ std::string remarks(const std::vector<Scored>& rows) {
   std::string html;
   for (const Scored& row : rows) {
     for (const char* key : {"reason", "note"}) {
-      const Json text = field(row.scores, key);
+      const Json text = member(*row.scores, key);
       if (!text.is_string()) continue;
-      const std::string remark = str("Run '", row.run, "', ", row.finding, ", ", row.scored_by,
+      const std::string remark = str("Run '", row.name(), "', ", row.finding, ", ", row.scored_by,
                                      ": ", text.get<std::string>(), ".");
       if (said.insert(remark).second) html += html_remark(remark);
     }
@@ -124,56 +80,46 @@ std::string remarks(const std::vector<Scored>& rows) {
   return html;
 }
 
+std::string differences(const Json& figures) {
+  const std::string table = shown_table(figures, "differences");
+  if (table.empty()) return "";
+  const std::size_t count = figures.at("differences").size();
+  return html_part(
+      "Differences between runs on the same studies",
+      table + html_remark(str(
+                  "Positive: the run is better than the one it is compared with. DeLong's test takes "
+                  "into account that both were scored on the same studies, and takes each study as "
+                  "independent of the others. ",
+                  count == 1 ? "This is one comparison" : str("These are ", count, " comparisons"),
+                  "; 'p, Holm' is corrected for their number.")));
+}
+
 }  // namespace
 
 std::string result_section(const Json& figures) {
-  const std::vector<Scored> main_rows = scored_rows(figures, /*all_splits=*/false);
-  if (main_rows.empty()) return "";
-  const std::string finding = figures.at("finding");
-  std::string html = "<div class=\"charts\">\n" +
-                     plot(main_rows, finding, "auc", "AUC, " + finding, 0.5) +
-                     plot(main_rows, finding, "f1", "F1, " + finding, std::nullopt) + "</div>\n";
+  const std::vector<Scored> all = all_scored(figures);
+  std::string html = shown_table(figures, "headline");
+  if (all.empty()) return html_section("results", "Results", html);
+  const std::vector<Scored> rows = plotted(figures);
+  const std::string finding =
+      figures.at("finding").is_string() ? figures.at("finding").get<std::string>() : "";
+  html += html_figures(series_legend(figures, [&] {
+                         std::set<std::size_t> series;
+                         for (const Scored& row : rows)
+                           series.insert(row.run->at("series").get<std::size_t>());
+                         return series;
+                       }()),
+                       plot(rows, "auc", "AUC, " + finding, 0.5) +
+                           plot(rows, "f1", "F1, " + finding, std::nullopt));
   html += html_remark(
       "Bars are 95 % intervals from resampling patients. Filled: scored by prompts, no label used. "
-      "Hollow: "
-      "linear probe on the image features, fitted on the training split's labels. Thresholds (F1, "
-      "sensitivity, "
-      "specificity) come from the validation split.");
-  const std::vector<Scored> all_rows = scored_rows(figures, /*all_splits=*/true);
-  return html_section("How well it tells", html + table(all_rows) + remarks(all_rows));
-}
-
-std::string retrieval_section(const Json& figures) {
-  std::vector<std::vector<std::string>> cells;
-  for (const Json& run : figures.at("runs")) {
-    for (const Json& evaluation : run.at("evaluations")) {
-      const Json retrieval = field(evaluation, "retrieval");
-      for (const char* direction : {"image_to_text", "text_to_image"}) {
-        const Json values = field(retrieval, direction);
-        if (!values.is_object()) continue;
-        cells.push_back(
-            {run.at("name").get<std::string>(), sites_text(evaluation),
-             evaluation.at("split").get<std::string>(),
-             std::string(direction) == "image_to_text" ? "image to report" : "report to image",
-             count_text(field(retrieval, "n")), count_text(field(retrieval, "distinct_reports")),
-             score_text(field(values, "recall_at_1")), score_text(field(values, "recall_at_5")),
-             score_text(field(values, "recall_at_10")), number_text(field(values, "median_rank"))});
-      }
-    }
-  }
-  using enum ColumnKind;
-  const std::string html = html_table({{"run"},
-                                       {"sites"},
-                                       {"split"},
-                                       {"direction"},
-                                       {"pool", kNumber},
-                                       {"distinct reports", kNumber},
-                                       {"recall@1", kNumber},
-                                       {"recall@5", kNumber},
-                                       {"recall@10", kNumber},
-                                       {"median rank", kNumber}},
-                                      cells);
-  return html_section("Finding the partner", html);
+      "Hollow: linear probe on the image features, fitted on the training split's labels. "
+      "Thresholds (F1, sensitivity, specificity, PPV, NPV, balanced accuracy) come from the split "
+      "named beside them. PPV and NPV hold at this cohort's prevalence.");
+  html += html_part("All scores", all.size() <= kMaxShownRows ? shown_table(figures, "scores")
+                                                              : folded_tables(figures, {"scores"}));
+  html += remarks(all) + html_part("What one modality alone tells", shown_table(figures, "baselines"));
+  return html_section("results", "Results", html + differences(figures));
 }
 
 }  // namespace triphase::trainer

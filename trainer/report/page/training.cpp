@@ -1,146 +1,130 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/error.hpp"
-#include "trainer/report/format.hpp"
+#include "trainer/report/draw/charts.hpp"
+#include "trainer/report/fields.hpp"
 #include "trainer/report/headline.hpp"
 #include "trainer/report/page.hpp"
-#include "trainer/report/draw/svg.hpp"
-#include "trainer/report/page/table.hpp"
+#include "trainer/report/page/html.hpp"
 
 #include <algorithm>
-#include <array>
+#include <set>
 #include <utility>
 
 namespace triphase::trainer {
 namespace {
 
-constexpr std::array<const char*, 6> kPhases{"data",     "forward",        "loss",
-                                             "backward", "reduce_exposed", "optimizer"};
-const std::vector<std::string> kPhaseNames{"data",     "forward",   "loss",
-                                           "backward", "reduction", "optimizer"};
-
-std::string sample_line(const std::string& css, const std::string& dash) {
-  return str("<svg viewBox=\"0 0 30 10\" aria-hidden=\"true\"><line class=\"curve ", css,
-             "\" x1=\"0\" y1=\"5\" x2=\"30\" y2=\"5\"",
-             dash.empty() ? "" : " stroke-dasharray=\"" + dash + "\"", "/></svg>");
-}
+constexpr std::size_t kMaxFullLines = 8;
 
 /// Places in figures.runs.
 using RunPlaces = std::vector<std::size_t>;
 
-std::string run_legend(const Json& runs, const RunPlaces& places) {
-  std::string html = "<ul class=\"legend\">";
-  for (const std::size_t i : places)
-    html += str("<li>", sample_line(series_class(i), series_dash(i)),
-                escape_html(runs[i].at("name").get<std::string>()), "</li>");
-  return html + "</ul>\n";
+/// The point of the best step on a curve, as a list; empty where the curve has none there.
+Json best_point(const Json& run, const Json& points) {
+  const Json step = member(member(run.at("training"), "best"), "step");
+  Json marked = Json::array();
+  for (const Json& point : points)
+    if (step.is_number() && point[0] == step) marked.push_back(point);
+  return marked;
 }
 
-std::string phase_legend() {
-  std::string html = "<ul class=\"legend\">";
-  for (std::size_t i = 0; i < kPhaseNames.size(); ++i)
-    html += str("<li><svg viewBox=\"0 0 30 10\" aria-hidden=\"true\"><rect class=\"bar ",
-                series_class(i), "\" width=\"30\" height=\"10\"/></svg>", kPhaseNames[i], "</li>");
-  return html + "</ul>\n";
+LineSeries curve(const Json& run, const Json& points, bool is_thin) {
+  LineSeries series;
+  series.name = run.at("name");
+  series.index = run.at("series");
+  series.points = points;
+  series.is_thin = is_thin;
+  return series;
 }
 
-/// One chart of one curve over some runs. @param finding of validation_auc, else ""
-std::string chart(const Json& runs, const RunPlaces& places, const std::string& title,
-                  const char* key, const char* faint, const std::string& finding = "") {
-  LineChart figure{.title = title, .x_label = "step", .series = {}};
+/// A validation's curve, its best step ringed.
+LineSeries validated(const Json& run, const Json& points, bool is_thin) {
+  LineSeries series = curve(run, points, is_thin);
+  series.marked = best_point(run, points);
+  series.has_dots = !is_thin;
+  return series;
+}
+
+std::string auc_chart(const Json& figures, const RunPlaces& places) {
+  if (!figures.at("finding").is_string()) return "";
+  const std::string finding = figures.at("finding");
+  LineChart chart{.title = "Validation AUC, " + finding,
+                  .description = "By training step, a line a run; the best step is ringed.",
+                  .x_label = "step",
+                  .y_label = "AUC",
+                  .series = {}};
   for (const std::size_t i : places) {
-    const Json& curves = runs[i].at("curves");
-    Json points = curves.at(key);
-    if (!finding.empty()) points = points.contains(finding) ? points.at(finding) : Json::array();
-    LineSeries series{runs[i].at("name"), i, points, Json::array()};
-    if (faint != nullptr) series.faint = curves.at(faint);
-    figure.series.push_back(std::move(series));
+    const Json& run = figures.at("runs")[i];
+    const Json points = member(run.at("curves").at("validation_auc"), finding.c_str());
+    chart.series.push_back(validated(run, points.is_array() ? points : Json::array(),
+                                     places.size() > kMaxFullLines));
   }
-  return line_chart(figure);
+  return html_figure(chart.title, line_chart(chart));
 }
 
-std::string first_and_last(const Json& training, const char* key) {
-  if (!training.is_object() || !training.at(key).is_object()) return "–";
-  return str(number_text(training.at(key).at("first")), " → ",
-             number_text(training.at(key).at("last")));
+std::string temperature_chart(const Json& figures, const RunPlaces& places) {
+  LineChart chart{.title = "Temperature",
+                  .description = "By training step, a line a run.",
+                  .x_label = "step",
+                  .y_label = "temperature",
+                  .series = {}};
+  double low = 0;
+  double high = 0;
+  for (const std::size_t i : places) {
+    const Json& run = figures.at("runs")[i];
+    const Json& points = run.at("curves").at("temperature");
+    chart.series.push_back(curve(run, points, places.size() > kMaxFullLines));
+    for (const Json& point : points) {
+      const double value = point[1].get<double>();
+      low = low > 0 ? std::min(low, value) : value;
+      high = std::max(high, value);
+    }
+  }
+  chart.is_y_log = low > 0 && high > 4 * low;
+  return html_figure(chart.title, line_chart(chart));
 }
 
-std::string step_breakdown(const Json& runs) {
-  StackedBars bars{
-      .title = "Where a step's time goes (median)", .part_names = kPhaseNames, .rows = {}};
-  for (const Json& run : runs) {
-    const Json& cost = run.at("cost");
-    if (!cost.is_object() || !cost.at("seconds_per_step").is_number()) continue;
-    StackedRow row{run.at("name"), seconds_text(cost.at("seconds_per_step")), {}};
-    for (const char* phase : kPhases)
-      row.parts.push_back(
-          cost.at("seconds").contains(phase) ? cost.at("seconds").at(phase).get<double>() : 0);
-    bars.rows.push_back(std::move(row));
+/// Training and validation loss of one series on the same axes: where they part, it overfits.
+std::string loss_chart(const Json& figures, const std::string& name, const RunPlaces& places) {
+  LineChart chart{.title = "Loss, " + name,
+                  .description = "Thin: training loss, smoothed. Thick, with marks: validation "
+                                 "loss; the best step is ringed.",
+                  .x_label = "step",
+                  .y_label = "loss",
+                  .series = {}};
+  for (const std::size_t i : places) {
+    const Json& run = figures.at("runs")[i];
+    const Json& curves = run.at("curves");
+    LineSeries training = curve(run, curves.at("loss_smooth"), true);
+    training.name += ", training";
+    LineSeries validation = validated(run, curves.at("validation_loss"), false);
+    validation.name += ", validation";
+    validation.has_dots = places.size() <= 4;
+    chart.series.push_back(std::move(training));
+    chart.series.push_back(std::move(validation));
   }
-  const std::string svg = stacked_bars(bars);
-  return svg.empty() ? "" : phase_legend() + "<div class=\"charts\">" + svg + "</div>\n";
-}
-
-std::string methods_table(const Json& runs) {
-  std::vector<std::vector<std::string>> cells;
-  for (const Json& run : runs) {
-    if (!run.at("is_trained").get<bool>()) continue;
-    const Json& trainable = run.at("trainable");
-    const Json& cost = run.at("cost");
-    const Json& training = run.at("training");
-    const bool is_counted = trainable.is_object() && trainable.at("percent").is_number();
-    const Json& best = training.at("best_validation");
-    cells.push_back({run.at("name"), method_text(run), run.at("preset"),
-                     is_counted ? count_text(trainable.at("num_trainable")) : "–",
-                     is_counted ? decimal(trainable.at("percent").get<double>(), 3) + " %" : "–",
-                     is_counted ? count_text(trainable.at("num_base_parameters")) : "–",
-                     count_text(cost.at("steps")), count_text(run.at("global_pairs")),
-                     count_text(run.at("environment").at("num_ranks")),
-                     bytes_text(cost.at("bytes_reduced_per_step")),
-                     seconds_text(cost.at("seconds_per_step")),
-                     number_text(cost.at("pairs_per_second")), first_and_last(training, "loss"),
-                     first_and_last(training, "temperature"),
-                     best.is_object() ? str(decimal(best.at("loss").get<double>(), 3), " at step ",
-                                            count_text(best.at("step")))
-                                      : "–"});
-  }
-  using enum ColumnKind;
-  return html_table({{"run"},
-                     {"method"},
-                     {"model"},
-                     {"trainable", kNumber},
-                     {"of the parameters", kNumber},
-                     {"parameters", kNumber},
-                     {"steps", kNumber},
-                     {"pairs a step", kNumber},
-                     {"ranks", kNumber},
-                     {"reduced a step and rank", kNumber},
-                     {"time a step", kNumber},
-                     {"pairs a second", kNumber},
-                     {"loss", kNumber},
-                     {"temperature", kNumber},
-                     {"best validation loss", kNumber}},
-                    cells);
+  return html_figure(chart.title, line_chart(chart));
 }
 
 /// The charts of runs that learnt from the same data.
 std::string charts_of(const Json& figures, const RunPlaces& places) {
-  const Json& runs = figures.at("runs");
-  std::string charts =
-      chart(runs, places, "Training loss (thin: each logged step)", "loss_smooth", "loss") +
-      chart(runs, places, "Validation loss", "validation_loss", nullptr);
-  if (figures.at("finding").is_string()) {
-    const std::string finding = figures.at("finding");
-    charts +=
-        chart(runs, places, "Validation AUC, " + finding, "validation_auc", nullptr, finding);
+  std::set<std::size_t> series;
+  std::vector<std::pair<std::size_t, RunPlaces>> by_series;
+  for (const std::size_t i : places) {
+    const auto index = figures.at("runs")[i].at("series").get<std::size_t>();
+    if (series.insert(index).second) by_series.push_back({index, {}});
+    std::find_if(by_series.begin(), by_series.end(),
+                 [&](const auto& each) { return each.first == index; })
+        ->second.push_back(i);
   }
-  charts += chart(runs, places, "Temperature", "temperature", nullptr);
-  if (charts.empty()) return "";
-  return run_legend(runs, places) + "<div class=\"charts\">\n" + charts + "</div>\n";
+  std::string charts = auc_chart(figures, places) + temperature_chart(figures, places);
+  for (const auto& [index, runs] : by_series)
+    charts += loss_chart(figures, figures.at("series")[index].at("name"), runs);
+  return html_figures(series_legend(figures, series), charts);
 }
 
 }  // namespace
 
-std::string curves_section(const Json& figures) {
+std::string training_section(const Json& figures) {
   // A loss says nothing beside that of other data, so each set of training sites has its own charts.
   std::vector<std::pair<std::string, RunPlaces>> by_sites;
   const Json& runs = figures.at("runs");
@@ -157,26 +141,16 @@ std::string curves_section(const Json& figures) {
   std::string html;
   for (const auto& [sites, places] : by_sites) {
     const std::string charts = charts_of(figures, places);
-    if (charts.empty()) continue;
-    if (by_sites.size() > 1) html += "<h3>Trained on " + escape_html(sites) + "</h3>\n";
-    html += charts;
+    html += by_sites.size() > 1 ? html_part("Trained on " + sites, charts) : charts;
   }
-  return html.empty() ? "" : html_section("How training went", html);
-}
-
-std::string methods_section(const Json& figures) {
-  const Json& runs = figures.at("runs");
-  const std::string table = methods_table(runs);
-  if (table.empty()) return "";
-  std::string html = table;
-  for (const Json& run : runs) {
-    const Json& trainable = run.at("trainable");
-    if (!trainable.is_object() || !trainable.at("percent_of").is_string()) continue;
-    html += html_remark("The percentage is of " + trainable.at("percent_of").get<std::string>() +
-                        ". Times and bytes are medians over logged steps.");
-    break;
-  }
-  return html_section("What each method costs", html + step_breakdown(runs));
+  if (html.empty()) return "";
+  html += html_remark(
+      "A ring marks the step whose checkpoint was kept. Training loss is smoothed over a twentieth "
+      "of the run; validation loss is that of fixed batches, in evaluation mode, so that the two "
+      "need not meet where nothing is overfitted: what tells is that one falls while the other "
+      "rises.");
+  return html_section("training", "How training went",
+                      html + folded_tables(figures, {"training"}));
 }
 
 }  // namespace triphase::trainer
