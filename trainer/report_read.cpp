@@ -54,7 +54,8 @@ std::vector<Json> read_evaluations(const fs::path& folder) {
   std::vector<fs::path> files;
   if (fs::is_directory(folder))
     for (const auto& entry : fs::directory_iterator(folder))
-      if (entry.path().extension() == ".json") files.push_back(entry.path());
+      if (entry.path().extension() == ".json" && !entry.path().string().ends_with(".scores.json"))
+        files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   std::vector<Json> evaluations;
   for (const fs::path& file : files) {
