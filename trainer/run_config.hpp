@@ -144,6 +144,7 @@ struct EvaluateOptions {
   std::int64_t bootstrap_samples = 1000;
   bool linear_probe = true;
   std::int64_t batch_size = 16;  ///< samples per pass and rank
+  std::vector<std::string> sites;  ///< whose studies are scored; empty: data.sites; {"*"}: every site of the cache
 };
 
 /// Everything a run is made of: one member for each table of the TOML file (design §5).

@@ -329,6 +329,7 @@ void read_evaluate_table(ConfigReader& reader, EvaluateOptions& options) {
   read_range(reader, "evaluate.bootstrap_samples", options.bootstrap_samples, 0, 1'000'000);
   reader.read("evaluate.linear_probe", options.linear_probe);
   read_range(reader, "evaluate.batch_size", options.batch_size, 1, 65536);
+  reader.read("evaluate.sites", options.sites);
 }
 
 }  // namespace triphase::trainer
