@@ -214,6 +214,8 @@ GivenKeys merge_layers(const ConfigSources& sources) {
   Merger merger;
   for (const std::filesystem::path& file : sources.files) merger.add_file(file);
   add_environment(merger, sources.environment);
+  for (const ConfigSetting& setting : sources.settings)
+    merger.add_value(setting.origin, split(setting.key, "."), setting.value);
   for (const std::string& set : sources.sets) {
     const std::size_t equals = set.find('=');
     TRIPHASE_CHECK(ConfigError, equals != std::string::npos, "--set ", set,

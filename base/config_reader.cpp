@@ -90,6 +90,32 @@ bool is_table(const ConfigValue& value) {
   return value.kind == ConfigKind::kTable || value.kind == ConfigKind::kTableArray;
 }
 
+bool is_in_table(const std::string& path, const std::string& table) {
+  return path == table || path.starts_with(table + ".");
+}
+
+ConfigSetting setting_of(const std::string& key, const ConfigValue& value) {
+  ConfigSetting setting{.key = key, .value = {}, .origin = value.origin};
+  if (const auto* boolean = std::get_if<bool>(&value.scalar)) setting.value = toml_text(*boolean);
+  if (const auto* integer = std::get_if<std::int64_t>(&value.scalar))
+    setting.value = toml_text(*integer);
+  if (const auto* number = std::get_if<double>(&value.scalar)) setting.value = toml_text(*number);
+  if (const auto* text = std::get_if<std::string>(&value.scalar)) setting.value = toml_text(*text);
+  setting.is_array = value.kind == ConfigKind::kArray;
+  if (setting.is_array) {
+    std::string list;
+    for (const ConfigValue& element : value.elements) {
+      setting.elements.push_back(setting_of(key, element));
+      list += (list.empty() ? "" : ", ") + setting.elements.back().value;
+    }
+    setting.value = "[" + list + "]";
+  }
+  TRIPHASE_CHECK(ConfigError, !setting.value.empty(), value.origin, ": '", key, "' is ",
+                 kind_text(value.kind),
+                 ", expected true or false, a number, a string or an array of those.");
+  return setting;
+}
+
 }  // namespace
 
 struct ConfigReader::State {
@@ -97,6 +123,7 @@ struct ConfigReader::State {
   std::vector<std::string> order;             ///< what was asked for, once each, in reading order
   std::map<std::string, std::string> values;  ///< what the program got, as TOML
   std::map<std::string, std::int64_t> table_arrays;
+  std::set<std::string> free_tables;  ///< whose keys only the user knows
 
   [[nodiscard]] const ConfigValue* find(const std::string& path) const {
     for (const std::string& table : enclosing_tables(path)) {
@@ -127,6 +154,10 @@ struct ConfigReader::State {
       for (std::string& table : enclosing_tables(path)) known.insert(std::move(table));
     };
     for (const auto& [path, value] : values) add_enclosing(path);
+    for (const std::string& table : free_tables) {
+      add_enclosing(table);
+      known.insert(table);
+    }
     for (const auto& [path, count] : table_arrays) {
       add_enclosing(path);
       known.insert(path);
@@ -215,6 +246,41 @@ std::int64_t ConfigReader::array_size(const std::string& path) {
   return size;
 }
 
+std::vector<ConfigSetting> ConfigReader::read_settings(const std::string& table) {
+  static_cast<void>(state_->find(table + ".key"));  // that it is a table
+  state_->free_tables.insert(table);
+  struct Found {
+    ConfigPlace first;  ///< where the key is written first
+    ConfigPlace last;
+    ConfigSetting setting;
+  };
+  std::map<std::string, Found> found;
+  for (auto at = state_->given.lower_bound(table + ".");
+       at != state_->given.end() && at->first.starts_with(table + "."); ++at) {
+    const auto& [path, given] = *at;
+    if (given.value.kind == ConfigKind::kTable) continue;
+    std::string key = path.substr(table.size() + 1);
+    std::erase(key, '"');
+    const Found here{given.place, given.place, setting_of(key, given.value)};
+    const auto [there, is_new] = found.emplace(key, here);
+    if (is_new) continue;
+    Found& other = there->second;
+    TRIPHASE_CHECK(ConfigError, other.last.layer != here.last.layer, here.setting.origin, ": '",
+                   key, "' stands twice in '", table, "', the other time at ",
+                   other.setting.origin, ". Keep one of the two.");
+    if (other.last < here.last) other.setting = here.setting;
+    other.first = std::min(other.first, here.first);
+    other.last = std::max(other.last, here.last);
+  }
+  std::vector<const Found*> in_order;
+  for (const auto& [key, each] : found) in_order.push_back(&each);
+  std::sort(in_order.begin(), in_order.end(),
+            [](const Found* a, const Found* b) { return a->first < b->first; });
+  std::vector<ConfigSetting> settings;
+  for (const Found* each : in_order) settings.push_back(each->setting);
+  return settings;
+}
+
 bool ConfigReader::has_table(const std::string& table) const {
   const auto first = state_->given.lower_bound(table + ".");
   return first != state_->given.end() && first->first.starts_with(table + ".");
@@ -237,13 +303,17 @@ void ConfigReader::finish() const {
       return state_->given.contains(table) && !known.contains(table);
     });
   };
+  const auto is_free = [&](const std::string& path) {
+    return std::any_of(state_->free_tables.begin(), state_->free_tables.end(),
+                       [&](const std::string& table) { return is_in_table(path, table); });
+  };
   const std::pair<const std::string, GivenKey>* first = nullptr;
   for (const auto& entry : state_->given) {
     const auto& [path, given] = entry;
     const bool is_known = is_table(given.value) ? known.contains(path)
                                                 : state_->values.contains(path) ||
                                                       state_->table_arrays.contains(path);
-    if (is_known || is_in_unknown_table(path)) continue;  // the table is reported, not its keys
+    if (is_known || is_free(path) || is_in_unknown_table(path)) continue;  // the table is reported, not its keys
     if (first == nullptr || given.place < first->second.place) first = &entry;
   }
   if (first == nullptr) return;

@@ -14,12 +14,22 @@
 
 namespace triphase {
 
+/// A value with its key and its place: of one configuration, to be handed on to another.
+struct ConfigSetting {
+  std::string key;     ///< dotted, e.g. "adapt.image.rank"
+  std::string value;   ///< as TOML
+  std::string origin;  ///< as ConfigReader::origin() says it
+  bool is_array = false;
+  std::vector<ConfigSetting> elements{};  ///< of an array, under the same key, each with its own place
+};
+
 /// Where configuration comes from; later beats earlier: files in order, then environment, then
-/// sets.
+/// settings, then sets.
 struct ConfigSources {
   std::vector<std::filesystem::path> files;
   std::map<std::string, std::string> environment;  ///< only TRIPHASE__a__b names are looked at
   std::vector<std::string> sets;                   ///< "a.b=value"; value in TOML, or a bare string
+  std::vector<ConfigSetting> settings{};           ///< errors name their origin
 };
 
 /// The names TRIPHASE__* of this process's environment.
@@ -55,6 +65,13 @@ class ConfigReader {
   /// Number of tables in an array of tables, e.g. "finding"; its keys are then read as
   /// "finding[0].name".
   [[nodiscard]] std::int64_t array_size(const std::string& path);
+
+  /// All values of a table whose keys only the user knows, in the order written. A key with dots may
+  /// stand in quotes or be written as tables; what a later source says takes the place of what an
+  /// earlier one said. They are no part of resolved_toml().
+  /// @throws ConfigError with the place for a key that stands twice in one source, and for a value
+  /// that is no boolean, number, string or array
+  [[nodiscard]] std::vector<ConfigSetting> read_settings(const std::string& table);
 
   /// True when at least one key of `table` (e.g. "preprocess") was given, known or not.
   [[nodiscard]] bool has_table(const std::string& table) const;

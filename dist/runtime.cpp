@@ -34,6 +34,7 @@ struct Runtime::State {
   double timeout_seconds = 0;
   bool uses_mpi = false;
   bool owns_mpi = false;  ///< started it, so finalizes it
+  bool is_part = false;   ///< of another Runtime
   int uncaught_exceptions = std::uncaught_exceptions();
 };
 
@@ -105,6 +106,20 @@ Runtime::Runtime(const RuntimeOptions& options) : state_(std::make_unique<State>
   if (options.backend == "nccl") use_nccl();
 }
 
+Runtime::Runtime(Runtime& whole, int color) : state_(std::make_unique<State>()) {
+  const State& of = *whole.state_;
+  state_->record = of.record;
+  state_->watch = of.watch;
+  state_->host = of.host;
+  state_->local_rank = of.local_rank;
+  state_->local_num_ranks = of.local_num_ranks;  // who shares the cores
+  state_->gpu = of.gpu;
+  state_->timeout_seconds = of.timeout_seconds;
+  state_->uses_mpi = of.uses_mpi;
+  state_->is_part = true;
+  state_->world = whole.world().split(color, whole.rank());
+}
+
 // Note [How a job ends]
 // Finalize waits for every rank. It is called when all ranks come here: after success, and after an
 // AgreedError, which run_main catches while the Runtime lives. A rank that alone has an error calls
@@ -116,7 +131,7 @@ Runtime::~Runtime() {
       !is_broken(*state_->world) && std::uncaught_exceptions() == state_->uncaught_exceptions;
   state_->world.reset();
   if (state_->owns_mpi && is_orderly) MPI_Finalize();
-  if (is_orderly) record().set_phase(RankRecord::Phase::kOutside);
+  if (is_orderly && !state_->is_part) record().set_phase(RankRecord::Phase::kOutside);
 }
 
 ProcessGroup& Runtime::world() { return *state_->world; }
@@ -150,6 +165,9 @@ void Runtime::use_nccl() {
   });
   if (num_ranks() == 1) return;
   agree_on(world(), [&] {
+    TRIPHASE_CHECK(ConfigError, !state_->is_part,
+                   "GPUs are given to the ranks of a whole job, and it computes on the CPU: these are a "
+                   "part of its ranks. Start as many ranks as there are GPUs, or one group.");
     const auto neighbours = make_neighbour_group(state_->watch, state_->record.record);
     setup.gpu = choose_gpu(*neighbours, setup.libraries->cuda, process_environment);
   });

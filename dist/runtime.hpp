@@ -30,6 +30,10 @@ class Runtime {
   ///         with several tasks, and when the launcher says that there are several tasks and MPI
   ///         sees one (they do not fit together)
   explicit Runtime(const RuntimeOptions& options = {});
+  /// The ranks of `whole` with an equal color, which has its place, GPU and record and must outlive
+  /// it; set_timeout() of one is that of both. GPUs are given out over the whole: a part has NCCL when
+  /// `whole` has. While parts work, `whole` is left alone. Collective over whole.world().
+  Runtime(Runtime& whole, int color);
   /// Finalizes MPI. After an error that other ranks may not know of, call end_job() instead.
   ~Runtime();
   Runtime(const Runtime&) = delete;

@@ -50,17 +50,30 @@ struct EmbeddingTable {
                                                 const RunConfig& config,
                                                 const std::string& tokenizer_dir);
 
-/// Scores a model on `split`, with the threshold (and the linear probe) from the validation (and
-/// training) split; the object of design §6: {split, n, findings: {...}, retrieval: {...}, ...}.
-/// Findings are those that have prompts and a label column; `not_scored` names the label columns
-/// without prompts, `not_labelled` the prompts without a label column.
-/// @throws DataError when there are label columns and none has prompts. Collective.
+/// An evaluation, and the scores behind it.
+struct Evaluation {
+  Json json;
+  /// {data_hash, split, findings: {hcc: {index, label, prompt, linear_probe, report_probe}}}: index is the place in
+  /// the cache, rising; labels 1 or 0; a probe that there is not is null. No ids.
+  Json scores;
+};
+
+/// Scores a model on `split` of evaluate.sites, with the threshold (and the linear probes) from the validation (and
+/// training) split of data.sites; the object of design §6: {split, n, findings: {...}, by_site, by_subgroup,
+/// retrieval: {...}, ...}. Findings are those that have prompts and a label column; `not_scored` names the label
+/// columns without prompts, `not_labelled` the prompts without a label column.
+/// @throws DataError when there are label columns and none has prompts; as groups_by_column(), before anything is
+/// embedded. Collective.
+[[nodiscard]] Evaluation evaluate_with_scores(models::TwoTower& model, const data::Cache& cache,
+                                              const RunConfig& config, const std::string& split,
+                                              dist::ProcessGroup& group, bool show_progress);
+/// Its json alone.
 [[nodiscard]] Json evaluate_model(models::TwoTower& model, const data::Cache& cache,
                                   const RunConfig& config, const std::string& split,
                                   dist::ProcessGroup& group, bool show_progress);
 
 /// `triphase evaluate`: builds the model, loads `checkpoint` (see load_model_for_evaluation),
-/// evaluates, and writes `out` (default: <run_dir>/evaluation/<split>.json). Warns of findings that
+/// evaluates, and writes `out` (default: <run_dir>/evaluation/<split>.json) and, beside it, <name>.scores.json. Warns of findings that
 /// could not be scored. Collective over runtime.world().
 Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const std::string& split,
                   const std::string& out, dist::Runtime& runtime, Logger& log, bool show_progress);

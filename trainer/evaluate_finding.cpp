@@ -15,24 +15,8 @@
 namespace triphase::trainer {
 namespace {
 
-/// Strong to weak: with a few hundred samples and as many features the strong end is the useful
-/// one.
-constexpr std::array<double, 6> kProbeC{1e-4, 1e-3, 1e-2, 1e-1, 1, 10};
-
 std::int64_t num_positive(const ScoredSplit& split) {
   return std::count(split.labels.begin(), split.labels.end(), std::int8_t{1});
-}
-
-bool has_both_classes(const ScoredSplit& split) {
-  const std::int64_t positive = num_positive(split);
-  return positive > 0 && positive < static_cast<std::int64_t>(split.labels.size());
-}
-
-std::string why_not(const ScoredSplit& split) {
-  const std::int64_t positive = num_positive(split);
-  return str("split '", split.split, "' has ", positive, " positive and ",
-             static_cast<std::int64_t>(split.labels.size()) - positive,
-             " negative samples; both are needed");
 }
 
 /// Null for NaN, which JSON has not.
@@ -55,6 +39,7 @@ Json empty_scores(const ScoredSplit& scored, const ScoringOptions& options) {
   json["n_positive"] = positive;
   json["n_negative"] = static_cast<std::int64_t>(scored.labels.size()) - positive;
   json["scoring"] = options.scoring;
+  json["calibration"] = nullptr;
   json["roc"] = nullptr;
   json["precision_recall"] = nullptr;
   return json;
@@ -76,32 +61,49 @@ void add_curves(Json& json, const ScoredSplit& scored, const BootstrapIntervals&
       curve("recall", "precision", precision_recall_curve_of(stairs), intervals.precision_recall);
 }
 
-std::size_t best_probe(const std::vector<LinearProbe>& probes, const ProbeSplit& validation,
-                       std::int64_t d) {
-  std::size_t best = 0;
-  double best_auc = -1;
-  for (std::size_t i = 0; i < probes.size(); ++i) {
-    const double auc =
-        roc_auc(probe_scores(probes[i], validation.features, d), validation.samples.labels);
-    if (!(auc > best_auc)) continue;  // ties: the stronger penalty
-    best_auc = auc;
-    best = i;
-  }
-  return best;
+Json calibration_of(const ScoredSplit& scored, const ScoringOptions& options) {
+  const Calibration found = calibration(scored.probabilities, scored.labels);
+  Json bins = Json::array();
+  for (const CalibrationBin& bin : found.bins)
+    bins.push_back({{"from", bin.from},
+                    {"to", bin.to},
+                    {"n", bin.n},
+                    {"mean_predicted", bin.mean_predicted},
+                    {"fraction_positive", bin.fraction_positive}});
+  return {{"of", options.probabilities}, {"brier", found.brier}, {"ece", found.ece}, {"bins", bins}};
 }
 
 }  // namespace
 
+bool has_both_classes(const ScoredSplit& split) {
+  const std::int64_t positive = num_positive(split);
+  return positive > 0 && positive < static_cast<std::int64_t>(split.labels.size());
+}
+
+std::string why_not(const ScoredSplit& split) {
+  const std::int64_t positive = num_positive(split);
+  return str("split '", split.split, "' has ", positive, " positive and ",
+             static_cast<std::int64_t>(split.labels.size()) - positive,
+             " negative samples; both are needed");
+}
+
+Json no_scores(const ScoredSplit& scored, const ScoringOptions& options, const std::string& reason) {
+  Json json = empty_scores(scored, options);
+  json["reason"] = reason;
+  return json;
+}
+
 Json score_finding(const ScoredSplit& scored, const ScoredSplit& validation,
                    const ScoringOptions& options) {
+  for (const double score : scored.scores)
+    TRIPHASE_CHECK(NumericsError, std::isfinite(score), "a score of split '", scored.split, "' is ", score,
+                   ". Look at the run's metrics.jsonl for one that diverged.");
+  if (!has_both_classes(scored)) return no_scores(scored, options, why_not(scored));
   Json json = empty_scores(scored, options);
-  if (!has_both_classes(scored)) {
-    json["reason"] = why_not(scored);
-    return json;
-  }
   json["auc"] = roc_auc(scored.scores, scored.labels);
   json["auc_delong_ci95"] = pair(delong_interval(scored.scores, scored.labels).ci95);
   json["average_precision"] = average_precision(scored.scores, scored.labels);
+  if (!scored.probabilities.empty()) json["calibration"] = calibration_of(scored, options);
   std::optional<double> threshold;
   if (has_both_classes(validation)) {
     threshold = choose_threshold(options.threshold_rule, validation.scores, validation.labels);
@@ -137,41 +139,6 @@ Json score_finding(const ScoredSplit& scored, const ScoredSplit& validation,
   json["ppv_ci95"] = pair(intervals.ppv);
   json["npv_ci95"] = pair(intervals.npv);
   json["balanced_accuracy_ci95"] = pair(intervals.balanced_accuracy);
-  return json;
-}
-
-Json score_linear_probe(const ProbeSplit& train, const ProbeSplit& validation,
-                        const ProbeSplit& scored, std::int64_t d, ScoringOptions options) {
-  options.scoring =
-      str("logistic regression on standardised pooled image features; labels of split '",
-          train.samples.split, "' are used here and nowhere else");
-  std::string reason;
-  if (train.samples.split == scored.samples.split)
-    reason = str("split '", scored.samples.split, "' is the one the probe would be fitted on");
-  else if (!has_both_classes(train.samples))
-    reason = why_not(train.samples);
-  else if (!has_both_classes(validation.samples))
-    reason = "C is chosen on the validation split: " + why_not(validation.samples);
-  Json json;
-  if (!reason.empty()) {
-    json = empty_scores(scored.samples, options);
-    json["reason"] = reason;
-  } else {
-    std::vector<LinearProbe> probes;
-    for (const double c : kProbeC)
-      probes.push_back(fit_linear_probe(train.features, d, train.samples.labels, c));
-    const std::size_t chosen = best_probe(probes, validation, d);
-    ScoredSplit test = scored.samples;
-    test.scores = probe_scores(probes[chosen], scored.features, d);
-    ScoredSplit tuning = validation.samples;
-    tuning.scores = probe_scores(probes[chosen], validation.features, d);
-    json = score_finding(test, tuning, options);
-    json["c"] = kProbeC[chosen];
-    json["c_from"] = str("AUC on split '", validation.samples.split, "' over 1e-4 ... 10");
-  }
-  json["features"] = d;
-  json["fitted_on"] = train.samples.split;
-  json["n_fitted"] = train.samples.labels.size();
   return json;
 }
 

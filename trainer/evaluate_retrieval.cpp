@@ -2,10 +2,13 @@
 #include "trainer/evaluate_retrieval.hpp"
 
 #include "base/error.hpp"
+#include "base/random.hpp"
 
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <tuple>
+#include <utility>
 
 namespace triphase::trainer {
 namespace {
@@ -15,7 +18,7 @@ constexpr std::int64_t kRowsAtOnce = 256;  // so that no N x N matrix is held
 Json summary(std::vector<std::int64_t> ranks) {
   Json json;
   const auto n = static_cast<double>(ranks.size());
-  for (const std::int64_t k : {1, 5, 10}) {
+  for (const std::int64_t k : {1, 5, 10, 50}) {
     const auto found =
         std::count_if(ranks.begin(), ranks.end(), [k](std::int64_t rank) { return rank <= k; });
     json[str("recall_at_", k)] = static_cast<double>(found) / n;
@@ -57,10 +60,34 @@ std::vector<std::int64_t> partner_ranks(const at::Tensor& queries, const at::Ten
   return ranks;
 }
 
-Json score_retrieval(const at::Tensor& image, const at::Tensor& text) {
-  return {{"n", image.size(0)},
+Json score_retrieval(const at::Tensor& image, const at::Tensor& text, std::uint64_t seed) {
+  const std::int64_t n = image.size(0);
+  Json pools = Json::array();
+  const at::Tensor order =
+      at::tensor(keyed_permutation(n, KeyedRandom{seed, /*what for: pools*/ 0x9001}), at::kLong);
+  for (const std::int64_t size : {32, 64, 128}) {
+    if (size > n) break;
+    std::vector<std::int64_t> by_image;
+    std::vector<std::int64_t> by_text;
+    for (std::int64_t first = 0; first + size <= n; first += size) {
+      const at::Tensor rows = std::get<0>(order.narrow(0, first, size).sort());  // ties go by the cache's order
+      const at::Tensor images = image.index_select(0, rows);
+      const at::Tensor texts = text.index_select(0, rows);
+      const auto append = [](std::vector<std::int64_t>& all, const std::vector<std::int64_t>& more) {
+        all.insert(all.end(), more.begin(), more.end());
+      };
+      append(by_image, partner_ranks(images, texts));
+      append(by_text, partner_ranks(texts, images));
+    }
+    pools.push_back({{"size", size},
+                     {"num_pools", n / size},
+                     {"image_to_text", summary(std::move(by_image))},
+                     {"text_to_image", summary(std::move(by_text))}});
+  }
+  return {{"n", n},
           {"image_to_text", summary(partner_ranks(image, text))},
-          {"text_to_image", summary(partner_ranks(text, image))}};
+          {"text_to_image", summary(partner_ranks(text, image))},
+          {"pools", pools}};
 }
 
 }  // namespace triphase::trainer

@@ -79,8 +79,9 @@ Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const 
   dist::ProcessGroup& group = runtime.world();
   Subject subject = open_subject(config, checkpoint, torch.device, group);
   log.info("evaluate split=", split, " checkpoint=", subject.loaded.checkpoint);
-  Json json =
-      evaluate_model(subject.loaded.model, *subject.cache, config, split, group, show_progress);
+  Evaluation evaluation =
+      evaluate_with_scores(subject.loaded.model, *subject.cache, config, split, group, show_progress);
+  Json& json = evaluation.json;
   if (group.rank() == 0) warn_of_what_is_left_out(json, config, log);
   json["model"] = model_identity(config, subject.loaded);
   json["run"] = config.run.name;
@@ -94,6 +95,7 @@ Json evaluate_run(const RunConfig& config, const std::string& checkpoint, const 
     if (file.has_parent_path()) make_output_directory(file.parent_path());
     // The configuration beside the result: an evaluation may stand in a folder that holds no run.
     if (out.empty()) write_file_atomically(folder / (split + ".toml"), config.resolved_toml);
+    write_json(fs::path(file).replace_extension(".scores.json"), evaluation.scores);
     write_json(file, json);
   });
   log.info("evaluation written file=", file.string());

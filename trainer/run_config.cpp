@@ -101,12 +101,13 @@ void check_together(const ConfigReader& reader, const RunConfig& config) {
         "of a decimal point too, and sentences cannot be told apart.");
   const bool has_validation = !config.data.validation_split.empty() &&
                               (config.evaluate.every_epochs > 0 || config.evaluate.every_steps > 0);
-  if (config.checkpoint.keep_best == "validation_auc" &&
-      (!has_validation || config.evaluate.prompts.empty()))
-    throw reader.error(
-        "checkpoint.keep_best",
-        "is 'validation_auc', which needs evaluate.prompts, data.validation_split and "
-        "evaluate.every_epochs or evaluate.every_steps.");
+  const std::string& keep_best = config.checkpoint.keep_best;
+  const bool is_of_findings = keep_best.ends_with("_auc") || keep_best.ends_with("_average_precision");
+  if ((!has_validation && !keep_best.empty() && keep_best != "validation_loss") ||
+      (is_of_findings && config.evaluate.prompts.empty()))
+    throw reader.error("checkpoint.keep_best",
+                       str("is '", keep_best, "', which needs ", is_of_findings ? "evaluate.prompts, " : "",
+                           "data.validation_split and evaluate.every_epochs or evaluate.every_steps."));
   if (config.schedule.early_stop_patience > 0 && !has_validation)
     throw reader.error("schedule.early_stop_patience",
                        "needs a validation: set data.validation_split and evaluate.every_epochs.");

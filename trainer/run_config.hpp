@@ -133,7 +133,10 @@ struct DistributedOptions {
 struct CheckpointOptions {
   std::int64_t every_steps = 0;  ///< 0: at the end of each epoch
   std::int64_t keep_last = 2;
-  std::string keep_best = "validation_loss";  ///< or "validation_auc"; "" : none
+  /// "validation_" and a field of a validation's record: "validation_loss", "validation_auc" (the mean over
+  /// findings), "validation_hcc_auc", "validation_recall_at_5" ...; "": none. Lower is better of loss and
+  /// median_rank, higher of the others.
+  std::string keep_best = "validation_loss";
 };
 
 struct EvaluateOptions {
@@ -142,8 +145,15 @@ struct EvaluateOptions {
   std::int64_t every_steps = 0;      ///< in steps instead, when > 0
   std::string threshold = "youden";  ///< or "f1"; chosen on the validation split
   std::int64_t bootstrap_samples = 1000;
+  std::string scoring = "difference";  ///< of mean cosines, or "softmax" of the two at the learned scale
   bool linear_probe = true;
-  std::int64_t batch_size = 16;  ///< samples per pass and rank
+  bool report_probe = true;  ///< the linear probe's twin on the text embedding: what reports alone give
+  std::vector<std::int64_t> k_shot{1, 2, 4, 8, 16, 32};  ///< of each class, for the probes; {}: none
+  std::int64_t k_shot_repeats = 10;
+  std::vector<std::string> sites;      ///< whose samples are scored; {}: data.sites; {"*"}: every site
+  std::string manifest;                ///< that the cache was built from; for subgroups
+  std::vector<std::string> subgroups;  ///< columns of the manifest
+  std::int64_t batch_size = 16;        ///< samples per pass and rank
 };
 
 /// Everything a run is made of: one member for each table of the TOML file (design §5).

@@ -3,7 +3,7 @@
 #include "launch/command_line.hpp"
 #include "launch/run_main.hpp"
 #include "tests/support/test_support.hpp"
-#include "trainer/study.hpp"
+#include "trainer/study/cell_estimate.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -109,7 +109,7 @@ TEST_F(FromTheRepository, EveryExampleParsesAndItsConfigurationLoads) {
         for (const std::string& file : arguments.all("config")) sources.files.emplace_back(file);
         if (sources.files.empty()) return;
         if (command.spec.name == "study")
-          static_cast<void>(trainer::describe_study(trainer::load_study_config(sources)));
+          static_cast<void>(trainer::study_cells(trainer::load_study_config(sources)));
         else  // a file that continues another one names no cache
           EXPECT_NE(trainer::load_run_config(sources).data.cache, "");
       };
@@ -118,18 +118,19 @@ TEST_F(FromTheRepository, EveryExampleParsesAndItsConfigurationLoads) {
   }
 }
 
-TEST_F(FromTheRepository, ThePhantomStudyTrainsAsThePhantomRunFilesDo) {
+TEST_F(FromTheRepository, ThePhantomStudyOfMethodsTrainsAsThePhantomRunFilesDo) {
   const trainer::StudyConfig study =
-      trainer::load_study_config({.files = {"configs/study_phantom.toml"}, .environment = {}, .sets = {}});
-  for (const trainer::StudyRun& run : trainer::study_runs(study)) {
+      trainer::load_study_config({.files = {"configs/study_methods.toml"}, .environment = {}, .sets = {}});
+  for (const trainer::StudyCell& cell : trainer::study_cells(study)) {
     ConfigSources sources{.files = {"configs/phantom_full.toml"}, .environment = {}, .sets = {}};
-    if (run.method == "peft") sources.files.emplace_back("configs/phantom_peft.toml");
+    if (cell.config.adapt.method == "peft") sources.files.emplace_back("configs/phantom_peft.toml");
     const trainer::RunConfig alone = trainer::load_run_config(sources);
-    EXPECT_EQ(run.config.schedule.max_epochs, alone.schedule.max_epochs) << run.method;
-    EXPECT_EQ(run.config.optimizer.lr, alone.optimizer.lr) << run.method;
-    EXPECT_EQ(run.config.adapt.image.rank, alone.adapt.image.rank) << run.method;
-    EXPECT_EQ(run.config.adapt.image.targets, alone.adapt.image.targets) << run.method;
-    EXPECT_EQ(run.config.adapt.text.targets, alone.adapt.text.targets) << run.method;
+    EXPECT_EQ(cell.config.adapt.method, alone.adapt.method) << cell.name;
+    EXPECT_EQ(cell.config.schedule.max_epochs, alone.schedule.max_epochs) << cell.name;
+    EXPECT_EQ(cell.config.optimizer.lr, alone.optimizer.lr) << cell.name;
+    EXPECT_EQ(cell.config.adapt.image.rank, alone.adapt.image.rank) << cell.name;
+    EXPECT_EQ(cell.config.adapt.image.targets, alone.adapt.image.targets) << cell.name;
+    EXPECT_EQ(cell.config.adapt.text.targets, alone.adapt.text.targets) << cell.name;
   }
 }
 

@@ -113,9 +113,9 @@ TEST(Study, KeepsToTheTimeoutBackendAndEnvironmentOfItsRuns) {
   const TemporaryFolder folder;
   const fs::path base = write_run_file(folder.path(), "base", {{"schedule.max_steps", "2"}});
   write_text(folder / "study.toml", "[study]\nname = \"grid\"\noutput_dir = \"" + (folder / "runs").string() +
-                                        "\"\nbase = [\"" + base.string() + "\"]\nmethods = [\"full\"]\n");
+                                        "\"\nbase = [\"" + base.string() + "\"]\n[study.axes]\n\"run.seed\" = [0]\n");
   const std::string study = "study --quiet --config " + (folder / "study.toml").string();
-  expect_outcome(triphase_with("TRIPHASE__study__seeds=[5]", study + " --dry-run"), 0, {"full_t0.07_s5"});
+  expect_outcome(triphase(study + " --dry-run --set study.axes.run.seed=[5]"), 0, {"s5", "missing", "1: 0 done"});
   expect_outcome(triphase_with("TRIPHASE__optimizer__rate=1", study), 64, {"TRIPHASE__optimizer__rate"});
   expect_outcome(triphase_with("TRIPHASE__distributed__backend=self", study, 2), 64, {"distributed.backend", "2 ranks"});
   // Rank 0 alone writes checkpoints: the other one waits for longer than a millisecond.

@@ -192,9 +192,9 @@ TEST(MainJob, AStudyRunsItsGridAndWritesOneTable) {
   const TemporaryFolder folder;
   const fs::path base = write_run_file(folder.path(), "base", {{"schedule.max_steps", "2"}});
   write_text(folder / "study.toml", "[study]\nname = \"grid\"\noutput_dir = \"" + (folder / "runs").string() + "\"\nbase = [\"" +
-                                        base.string() + "\"]\ntemperatures = [0.07, 0.5]\nseeds = [1]\n");
+                                        base.string() + "\"]\n[study.axes]\n\"adapt.method\" = [\"full\", \"peft\"]\n\"loss.temperature_init\" = [0.07, 0.5]\n");
   expect_outcome(triphase("study --quiet --config " + (folder / "study.toml").string(), 2), 0, {"full", "peft", "0.5"});
-  EXPECT_EQ(read_json(folder / "runs/grid/study.json").at("runs").size() % 4, 0U);
+  EXPECT_EQ(read_json(folder / "runs/grid/study.json").at("cells").size(), 4U);
   EXPECT_TRUE(fs::exists(folder / "runs/grid/report.html"));
 }
 

@@ -10,6 +10,7 @@
 #include "dist/runtime.hpp"
 #include "models/weights.hpp"
 #include "tests/trainer/run_fixture.hpp"
+#include "tests/trainer/shared_folder.hpp"
 #include "tests/trainer/step_gradients.hpp"
 #include "trainer/build_model.hpp"
 
@@ -93,31 +94,6 @@ std::vector<Case> cases() {
     result.push_back(narrow);
   }
   return result;
-}
-
-/// A folder that all ranks know, made and removed by rank 0.
-class SharedFolder {
- public:
-  explicit SharedFolder(dist::ProcessGroup& world) : world_(world) {
-    if (world.rank() == 0) own_ = std::make_unique<TemporaryFolder>();
-    path_ = dist::broadcast_text(world, own_ ? own_->path().string() : "");
-  }
-  ~SharedFolder() { world_.barrier(); }
-  [[nodiscard]] std::filesystem::path path() const { return path_; }
-
- private:
-  dist::ProcessGroup& world_;
-  std::unique_ptr<TemporaryFolder> own_;
-  std::filesystem::path path_;
-};
-
-/// One cache for all ranks, made by rank 0: a run's configuration names it.
-const TinyCache& shared_cache(dist::ProcessGroup& world) {
-  static std::unique_ptr<TinyCache> cache;
-  if (!cache && world.rank() == 0) cache = std::make_unique<TinyCache>();
-  const std::string path = dist::broadcast_text(world, cache ? cache->path("").string() : "");
-  if (!cache) cache = std::make_unique<TinyCache>(std::filesystem::path(path));
-  return *cache;
 }
 
 class Equality : public ::testing::TestWithParam<Case> {};

@@ -1,36 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
-#include <set>
+#include <cmath>
 
-#include "base/random.hpp"
 #include "tests/support/test_support.hpp"
-#include "trainer/evaluate_finding.hpp"
+#include "tests/trainer/drawn_scores.hpp"
 #include "trainer/metrics.hpp"
 
 namespace triphase::trainer {
 namespace {
 
-constexpr std::int64_t kFeatures = 4;
-
-ProbeSplit draw(const std::string& split, std::uint64_t seed, int n, double prevalence = 0.5) {
-  KeyedRandom random{seed};
-  ProbeSplit drawn;
-  drawn.samples.split = split;
-  for (int i = 0; i < n; ++i) {
-    const bool positive = random.chance(prevalence);
-    drawn.samples.labels.push_back(positive ? 1 : 0);
-    drawn.samples.scores.push_back(random.normal(positive ? 1 : 0, 1));
-    drawn.samples.patient_ids.push_back(str(split, i / 2));
-    for (std::int64_t j = 0; j < kFeatures; ++j)
-      drawn.features.push_back(random.normal(positive && j == 0 ? 2 : 0, 1));
-  }
-  return drawn;
-}
-
-ScoringOptions options() {
-  return {.scoring = "prompts", .threshold_rule = "youden", .bootstrap_samples = 100, .seed = 3};
-}
+using namespace test;
 
 TEST(ScoreFinding, HasEveryFieldAndTheThresholdOfTheValidationSplit) {
   const ScoredSplit test = draw("test", 1, 80).samples;
@@ -99,67 +79,34 @@ TEST(ScoreFinding, DrawsNoIntervalsWhenNoneAreWanted) {
   EXPECT_TRUE(json.at("roc").at("tpr_low").is_null());
 }
 
-TEST(ScoreLinearProbe, IsFittedOnTrainAndTunedOnValidationAlone) {
-  const ProbeSplit train = draw("train", 1, 100);
-  const ProbeSplit validation = draw("validation", 2, 60);
-  ProbeSplit test = draw("test", 3, 80);
-  const Json json = score_linear_probe(train, validation, test, kFeatures, options());
-  EXPECT_GT(json.at("auc").get<double>(), 0.8);
-  EXPECT_EQ(json.at("features"), kFeatures);
-  EXPECT_EQ(json.at("fitted_on"), "train");
-  EXPECT_EQ(json.at("n_fitted"), 100);
-  EXPECT_GT(json.at("c").get<double>(), 0);
-  EXPECT_NE(json.at("scoring").get<std::string>().find("labels of split 'train'"),
-            std::string::npos);
-  // Turned labels of the scored split turn its AUC and nothing that was chosen before.
-  for (std::int8_t& label : test.samples.labels) label = label == 1 ? 0 : 1;
-  const Json turned = score_linear_probe(train, validation, test, kFeatures, options());
-  EXPECT_NEAR(turned.at("auc").get<double>(), 1 - json.at("auc").get<double>(), 1e-12);
-  EXPECT_EQ(turned.at("c"), json.at("c"));
-  EXPECT_EQ(turned.at("threshold"), json.at("threshold"));
-}
-
-TEST(ScoreLinearProbe, TakesTheSmallestCOfTheBestValidationAuc) {
-  std::set<double> chosen;
-  bool had_equals = false;
-  for (std::uint64_t seed = 0; seed < 12; ++seed) {
-    const ProbeSplit train = draw("train", 3 * seed + 1, 24);
-    const ProbeSplit validation = draw("validation", 3 * seed + 2, seed % 2 == 0 ? 12 : 60);
-    const ProbeSplit test = draw("test", 3 * seed + 3, 40);
-    double best_c = 0;
-    double best_auc = -1;
-    for (const double c : {10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4}) {
-      const LinearProbe probe =
-          fit_linear_probe(train.features, kFeatures, train.samples.labels, c);
-      const double auc =
-          roc_auc(probe_scores(probe, validation.features, kFeatures), validation.samples.labels);
-      had_equals = had_equals || auc == best_auc;
-      if (auc < best_auc) continue;
-      best_auc = auc;
-      best_c = c;
-    }
-    const Json json = score_linear_probe(train, validation, test, kFeatures, options());
-    EXPECT_EQ(json.at("c"), best_c) << seed;
-    chosen.insert(best_c);
+TEST(ScoreFinding, CalibrationIsThatOfTheProbabilities) {
+  ScoredSplit test = draw("test", 1, 80).samples;
+  const ScoredSplit validation = draw("validation", 2, 60).samples;
+  EXPECT_TRUE(score_finding(test, validation, options()).at("calibration").is_null());
+  for (const double score : test.scores) test.probabilities.push_back(1 / (1 + std::exp(-score)));
+  ScoringOptions with_words = options();
+  with_words.probabilities = "a guess";
+  const Json json = score_finding(test, validation, with_words).at("calibration");
+  const Calibration expected = calibration(test.probabilities, test.labels);
+  EXPECT_EQ(json.at("of"), "a guess");
+  EXPECT_EQ(json.at("brier"), expected.brier);
+  EXPECT_EQ(json.at("ece"), expected.ece);
+  ASSERT_EQ(json.at("bins").size(), expected.bins.size());
+  std::int64_t n = 0;
+  for (std::size_t i = 0; i < expected.bins.size(); ++i) {
+    EXPECT_EQ(json.at("bins")[i].at("fraction_positive"), expected.bins[i].fraction_positive);
+    EXPECT_EQ(json.at("bins")[i].at("mean_predicted"), expected.bins[i].mean_predicted);
+    n += json.at("bins")[i].at("n").get<std::int64_t>();
   }
-  EXPECT_GT(chosen.size(), 1U);  // the cohorts do not all want the same one
-  EXPECT_TRUE(had_equals);
+  EXPECT_EQ(n, 80);
 }
 
-TEST(ScoreLinearProbe, SaysWhyThereIsNone) {
-  const ProbeSplit train = draw("train", 1, 40);
-  const ProbeSplit validation = draw("validation", 2, 40);
-  const auto reason = [&](const ProbeSplit& a, const ProbeSplit& b, const ProbeSplit& c) {
-    const Json json = score_linear_probe(a, b, c, kFeatures, options());
-    EXPECT_TRUE(json.at("auc").is_null());
-    return json.at("reason").get<std::string>();
-  };
-  EXPECT_NE(reason(train, validation, train).find("'train' is the one"), std::string::npos);
-  EXPECT_NE(reason(draw("train", 1, 9, 1), validation, draw("test", 3, 40)).find("'train' has"),
-            std::string::npos);
-  EXPECT_NE(
-      reason(train, draw("validation", 1, 9, 1), draw("test", 3, 40)).find("'validation' has"),
-      std::string::npos);
+TEST(ScoreFinding, RefusesAScoreThatIsNotFinite) {
+  for (const double bad : {std::nan(""), HUGE_VAL}) {
+    ScoredSplit test = draw("test", 1, 20).samples;
+    test.scores[7] = bad;
+    expect_error<NumericsError>([&] { (void)score_finding(test, {}, options()); }, ExitCode::kDiverged, {"'test'"});
+  }
 }
 
 }  // namespace

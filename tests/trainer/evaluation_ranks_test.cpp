@@ -42,10 +42,13 @@ TEST(EvaluationOnRanks, ResultIsThatOfOneProcess) {
   const TemporaryFolder folder;
   EvaluationSubject subject = evaluation_subject(folder.path());
   const std::unique_ptr<dist::ProcessGroup> self = dist::make_self_group();
-  const Json together =
-      evaluate_model(subject.model, *subject.cache, subject.config, "test", runtime.world(), false);
-  Json alone = evaluate_model(subject.model, *subject.cache, subject.config, "test", *self, false);
-  EXPECT_EQ(together.dump(), alone.dump());
+  const auto evaluate = [&](dist::ProcessGroup& group) {
+    return evaluate_with_scores(subject.model, *subject.cache, subject.config, "test", group, false);
+  };
+  const Evaluation together = evaluate(runtime.world());
+  const Evaluation alone = evaluate(*self);
+  EXPECT_EQ(together.json.dump(), alone.json.dump());
+  EXPECT_EQ(together.scores.dump(), alone.scores.dump());
 }
 
 TEST(EvaluationOnRanks, ASampleThatOneRankCannotReadEndsAllRanks) {

@@ -6,9 +6,7 @@
 #include <cmath>
 
 #include "models/weights.hpp"
-#include "tests/support/golden.hpp"
 #include "tests/trainer/evaluation_fixture.hpp"
-#include "trainer/evaluate_retrieval.hpp"
 #include "trainer/prompts.hpp"
 
 namespace triphase::trainer {
@@ -163,47 +161,6 @@ TEST(PromptScores, AreTheDifferenceOfMeanCosines) {
   EXPECT_EQ(
       prompt_scores(subject.model, table, loud, subject.config, tiny_cache().tokenizer().string()),
       scores);
-}
-
-TEST(Retrieval, AgreesWithScikitLearn) {
-  const Json golden = load_golden_json("metrics");
-  for (const auto& [name, sample] : golden.at("retrieval").items()) {
-    const auto rows = [&](const char* key) {
-      std::vector<at::Tensor> tensors;
-      for (const Json& row : sample.at(key))
-        tensors.push_back(at::tensor(row.get<std::vector<double>>(), at::kDouble));
-      return at::stack(tensors);
-    };
-    const at::Tensor image = rows("image");
-    const at::Tensor text = rows("text");
-    const Json json = score_retrieval(image, text);
-    for (const char* direction : {"image_to_text", "text_to_image"}) {
-      const Json& expected = sample.at(direction);
-      const bool by_image = std::string(direction) == "image_to_text";
-      EXPECT_EQ(by_image ? partner_ranks(image, text) : partner_ranks(text, image),
-                expected.at("ranks").get<std::vector<std::int64_t>>())
-          << name;
-      EXPECT_EQ(json.at(direction).at("median_rank"), expected.at("median_rank"));
-      for (const auto& [k, value] : expected.at("recall").items())
-        if (json.at(direction).contains("recall_at_" + k)) {
-          EXPECT_NEAR(json.at(direction).at("recall_at_" + k).get<double>(), value.get<double>(),
-                      1e-12);
-        }
-    }
-  }
-}
-
-TEST(Retrieval, EqualRowsGoByIndex) {
-  const at::Tensor same = at::ones({5, 3}) / std::sqrt(3.0);
-  EXPECT_EQ(partner_ranks(same, same), (std::vector<std::int64_t>{1, 2, 3, 4, 5}));
-  // More rows than are held at once: the partner of a unique row is the first, of a repeated one by
-  // its turn.
-  at::Tensor rows = at::eye(700);
-  rows[600] = rows[3];
-  const std::vector<std::int64_t> ranks = partner_ranks(rows, rows);
-  EXPECT_EQ(ranks[3], 1);
-  EXPECT_EQ(ranks[600], 2);
-  EXPECT_EQ(std::count(ranks.begin(), ranks.end(), 1), 699);
 }
 
 }  // namespace

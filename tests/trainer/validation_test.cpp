@@ -171,5 +171,37 @@ TEST(HasValidation, NeedsASplitAndATime) {
   EXPECT_FALSE(has({{"data.validation_split", "\"\""}}));
 }
 
+TEST(KeepBest, TakesAnyNumberOfTheValidation) {
+  ValidationBench bench;
+  const trainer::ValidationReport report = bench.run(*bench.self);
+  const Json json = report.json();
+  EXPECT_EQ(trainer::validation_metric(report, "validation_loss"), report.loss);
+  EXPECT_EQ(trainer::validation_metric(report, "validation_auc"), report.mean_auc);
+  for (const char* field : {"hcc_auc", "cyst_auc", "hcc_average_precision", "recall_at_1", "recall_at_10", "median_rank"}) {
+    EXPECT_NO_THROW(trainer::check_keep_best("validation_" + std::string(field), bench.prompts, *bench.data.cache,
+                                             bench.data.validation));
+    EXPECT_EQ(trainer::validation_metric(report, "validation_" + std::string(field)), json.at(field)) << field;
+  }
+  for (const char* lower : {"validation_loss", "validation_median_rank"}) EXPECT_TRUE(trainer::is_lower_better(lower));
+  for (const char* higher : {"validation_auc", "validation_recall_at_1", "validation_hcc_average_precision"})
+    EXPECT_FALSE(trainer::is_lower_better(higher));
+}
+
+TEST(KeepBest, RefusesWhatTheValidationWillNotHave) {
+  ValidationBench bench({{"data.sites", "[\"north\"]"}, {"batch.global_pairs", "2"}});  // no cyst validates
+  const auto check = [&](const std::string& name) {
+    return [&, name] {
+      trainer::check_keep_best(name, bench.prompts, *bench.data.cache, bench.data.validation);
+    };
+  };
+  EXPECT_NO_THROW(check("validation_auc")());  // of hcc
+  expect_error<ConfigError>(check("validation_fracture_auc"), ExitCode::kUsage,
+                            {"validation_fracture_auc", "'validation_hcc_auc'", "'validation_recall_at_1'"});
+  expect_error<DataError>(check("validation_cyst_auc"), ExitCode::kBadData, {"validation_cyst_auc", "positive"});
+  bench.prompts.clear();
+  expect_error<ConfigError>(check("validation_auc"), ExitCode::kUsage, {"prompts"});
+  EXPECT_NO_THROW(check("validation_recall_at_1")());
+}
+
 }  // namespace
 }  // namespace triphase::test

@@ -317,8 +317,12 @@ void read_federated(ConfigReader& reader, FederatedOptions& options) {
 void read_checkpoint_table(ConfigReader& reader, CheckpointOptions& options) {
   read_range(reader, "checkpoint.every_steps", options.every_steps, 0, kMaxCount);
   read_range(reader, "checkpoint.keep_last", options.keep_last, 1, kMaxCount);
-  read_word(reader, "checkpoint.keep_best", options.keep_best,
-            {"validation_loss", "validation_auc", ""});
+  reader.read("checkpoint.keep_best", options.keep_best);
+  const std::string& metric = options.keep_best;
+  if (!metric.empty() && (!metric.starts_with("validation_") || metric == "validation_"))
+    throw reader.error("checkpoint.keep_best",
+                       str("is '", metric, "'. Give 'validation_loss', 'validation_auc', another number of the "
+                           "validation by its name ('validation_hcc_auc', 'validation_recall_at_5'), or ''."));
 }
 
 void read_evaluate_table(ConfigReader& reader, EvaluateOptions& options) {
@@ -327,7 +331,21 @@ void read_evaluate_table(ConfigReader& reader, EvaluateOptions& options) {
   read_range(reader, "evaluate.every_steps", options.every_steps, 0, kMaxCount);
   read_word(reader, "evaluate.threshold", options.threshold, {"youden", "f1"});
   read_range(reader, "evaluate.bootstrap_samples", options.bootstrap_samples, 0, 1'000'000);
+  read_word(reader, "evaluate.scoring", options.scoring, {"difference", "softmax"});
   reader.read("evaluate.linear_probe", options.linear_probe);
+  reader.read("evaluate.report_probe", options.report_probe);
+  reader.read("evaluate.k_shot", options.k_shot);
+  for (std::size_t i = 0; i < options.k_shot.size(); ++i)
+    if (options.k_shot[i] < 1 || (i > 0 && options.k_shot[i] <= options.k_shot[i - 1]))
+      throw reader.error("evaluate.k_shot", "must hold numbers from 1 on, rising, e.g. [1, 4, 16].");
+  read_range(reader, "evaluate.k_shot_repeats", options.k_shot_repeats, 1, 10'000);
+  reader.read("evaluate.sites", options.sites);
+  reader.read("evaluate.manifest", options.manifest);
+  reader.read("evaluate.subgroups", options.subgroups);
+  if (!options.subgroups.empty() && options.manifest.empty())
+    throw reader.error("evaluate.subgroups",
+                       "needs evaluate.manifest: the manifest that the cache was built from, which has the "
+                       "columns.");
   read_range(reader, "evaluate.batch_size", options.batch_size, 1, 65536);
 }
 

@@ -19,6 +19,9 @@
 namespace triphase::trainer {
 namespace {
 
+/// What tells validations apart where keep_best keeps none: for early stopping.
+const std::string kLoss = "validation_loss";
+
 namespace fs = std::filesystem;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -101,11 +104,8 @@ TrainLoop::TrainLoop(RunConfig config, TrainLoopOptions options, dist::ProcessGr
   dist::agree_on(group_, [&] {
     steps_per_epoch_ = federation_ ? federation_->rounds_per_epoch() : steps_per_epoch(data_, config_);
     total_steps_ = total_steps(config_.schedule, steps_per_epoch_);
-    TRIPHASE_CHECK(ConfigError,
-                   config_.checkpoint.keep_best != "validation_auc" || !prompts_.empty(),
-                   "checkpoint.keep_best is 'validation_auc', and no finding has both prompts and "
-                   "a label column. "
-                   "Set it to 'validation_loss'.");
+    if (has_validation(config_))
+      check_keep_best(config_.checkpoint.keep_best, prompts_, *data_.cache, data_.validation);
   });
   models::TwoTower base = build_base_model_on_nodes(config_, group_, *node);
   dist::agree_on(group_, [&] {
@@ -354,11 +354,11 @@ bool TrainLoop::is_validation_due(bool is_epoch_end) const {
 void TrainLoop::validate_and_compare() {
   const dist::CollectivePlace place("train: validation");
   const ValidationReport report = validate(model_.model, data_, prompts_, config_, group_);
-  const bool by_auc = config_.checkpoint.keep_best == "validation_auc";
-  const double value = by_auc ? report.mean_auc : report.loss;
-  const bool is_better =
-      std::isfinite(value) &&
-      (state_.best_step < 0 || (by_auc ? value > state_.best_value : value < state_.best_value));
+  const std::string& metric = config_.checkpoint.keep_best.empty() ? kLoss : config_.checkpoint.keep_best;
+  const double value = validation_metric(report, metric);
+  const bool is_better = std::isfinite(value) &&
+                         (state_.best_step < 0 || (is_lower_better(metric) ? value < state_.best_value
+                                                                           : value > state_.best_value));
   state_.validations_without_gain = is_better ? 0 : state_.validations_without_gain + 1;
   if (is_better) {
     state_.best_value = value;
