@@ -27,6 +27,24 @@ void write_csv_files(const fs::path& folder, const Json& figures) {
   }
 }
 
+/// A study's folder stands for the runs of its cells that are done.
+std::vector<std::string> runs_in(const std::vector<std::string>& folders) {
+  std::vector<std::string> runs;
+  for (const std::string& folder : folders) {
+    if (!fs::exists(fs::path(folder) / "study.json")) {
+      runs.push_back(folder);
+      continue;
+    }
+    const Json study = read_json(fs::path(folder) / "study.json");
+    const std::size_t before = runs.size();
+    for (const Json& cell : study.at("cells"))
+      if (cell.at("status") == "done") runs.push_back((fs::path(folder) / cell.at("name").get<std::string>()).string());
+    TRIPHASE_CHECK_CODE(DataError, kMissingInput, runs.size() > before, "study folder '", folder,
+                        "' has no cell that is done, so there is nothing to report. Run the study first.");
+  }
+  return runs;
+}
+
 }  // namespace
 
 std::string write_report(const std::vector<std::string>& run_dirs, const std::string& out) {
@@ -37,11 +55,11 @@ std::string write_report(const std::vector<std::string>& run_dirs, const std::st
                  "' must end in .html; its figures go beside it as .json");
   const fs::path folder = page.parent_path() / (page.stem().string() + "_figures");
   std::vector<ReportRun> runs;
-  for (const std::string& run_dir : run_dirs) runs.push_back(read_report_run(run_dir));
   Json figures;
   std::string html;
   std::string summary;
   try {
+    for (const std::string& run_dir : runs_in(run_dirs)) runs.push_back(read_report_run(run_dir));
     figures = report_figures(runs);
     figures["folder"] = folder.filename().string();
     html = report_page(figures);

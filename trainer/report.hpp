@@ -7,7 +7,7 @@
 namespace triphase::trainer {
 
 /// `triphase report`: one self-contained HTML page (inline SVG, no scripts, nothing fetched) over
-/// run folders, with the same figures as JSON (out with .json) and each table as CSV (in the folder
+/// run folders (a study's folder stands for its cells that are done), with the same figures as JSON (out with .json) and each table as CSV (in the folder
 /// out without .html, with _figures) beside it. What the page holds: report_figures(). Runs may be
 /// of different versions: what a file lacks is named on the page and left out. Shows no patient
 /// rows.

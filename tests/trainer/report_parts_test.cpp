@@ -11,8 +11,8 @@
 #include "trainer/report/figures.hpp"
 #include "trainer/report/headline.hpp"
 #include "trainer/report/page.hpp"
+#include "trainer/report/page/html.hpp"
 #include "trainer/report/read.hpp"
-#include "trainer/report/page/table.hpp"
 
 namespace triphase::trainer {
 namespace {
@@ -148,17 +148,35 @@ TEST(SitesText, JoinsNamesAsPeopleDo) {
 }
 
 TEST(HtmlTable, EscapesCellsAndIsNothingWithoutRows) {
-  const std::vector<TableColumn> columns{{.name = "<run>"},
-                                         {.name = "AUC", .kind = ColumnKind::kNumber}};
-  EXPECT_EQ(html_table(columns, {}), "");
-  const std::string table = html_table(columns, {{"a & b", "<0.5"}, {"c", "1"}});
-  EXPECT_EQ(test::xml_error(table), "");
-  EXPECT_EQ(texts(table), "<run>\nAUC\na & b\n<0.5\nc\n1\n");
-  expect_error<InternalError>([&] { static_cast<void>(html_table(columns, {{"a"}})); },
-                              ExitCode::kInternal, {"1 cells", "2 columns"});
-  EXPECT_EQ(html_section("x", ""), "");
-  EXPECT_EQ(texts(html_section("a<b", "<p>c</p>")), "a<b\nc\n");
+  ShownTable table{.names = {"<run>", "AUC"}, .shown = {Shown::kText, Shown::kScore}, .rows = {}};
+  EXPECT_EQ(html_table("scores", table), "");
+  table.rows = {{"a & b", "<0.5"}, {"c", "1"}};
+  const std::string html = html_table("s<c", table);
+  EXPECT_EQ(test::xml_error(html), "");
+  EXPECT_EQ(texts(html), "s<c\n<run>\nAUC\na & b\n<0.5\nc\n1\n");
+  table.rows = {{"a"}};
+  expect_error<InternalError>([&] { static_cast<void>(html_table("s", table)); }, ExitCode::kInternal,
+                              {"1 cells", "2 columns"});
+  EXPECT_EQ(html_section("x", "y", ""), "");
+  EXPECT_EQ(texts(html_section("x", "a<b", "<p>c</p>")), "a<b\nc\n");
   EXPECT_EQ(texts(html_remark("<i>")), "<i>\n");
+}
+
+TEST(DataTable, IsTheSameInCsvAndForPeople) {
+  std::vector<DataColumn> columns{{"run", "run"}};
+  add_score_columns(columns, "auc", "AUC");
+  columns.push_back({"n", "studies", Shown::kCount});
+  DataTable table("t", "caption", columns);
+  EXPECT_TRUE(table.empty());
+  table.add({"a \"b\", c", 0.123456789012345, 0.1, 0.2, 12345});
+  table.add({"d", nullptr, nullptr, nullptr, nullptr});
+  expect_error<InternalError>([&] { table.add({"d"}); }, ExitCode::kInternal, {"'t'", "1 values", "5 columns"});
+  const Json json = table.json();
+  EXPECT_EQ(csv_text(json), "run,auc,auc_low,auc_high,n\r\n\"a \"\"b\"\", c\",0.123456789012345,0.1,0.2,12345\r\nd,,,,\r\n");
+  const ShownTable shown = text_table(json);
+  EXPECT_EQ(shown.names, (std::vector<std::string>{"run", "AUC [95 %]", "studies"}));
+  EXPECT_EQ(shown.rows[0], (std::vector<std::string>{"a \"b\", c", "0.123 [0.100, 0.200]", "12,345"}));
+  EXPECT_EQ(shown.rows[1][1], "–");
 }
 
 }  // namespace

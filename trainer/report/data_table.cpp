@@ -97,8 +97,8 @@ const Json* find_table(const Json& figures, const std::string& name) {
   return nullptr;
 }
 
-TextTable text_table(const Json& table) {
-  TextTable result;
+ShownTable text_table(const Json& table) {
+  ShownTable result;
   std::vector<Shown> kinds;
   for (const Json& column : table.at("columns")) {
     kinds.push_back(shown_from(column.at("shown")));

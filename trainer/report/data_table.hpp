@@ -53,12 +53,12 @@ class DataTable {
 [[nodiscard]] const Json* find_table(const Json& figures, const std::string& name);
 
 /// A table as texts for people.
-struct TextTable {
+struct ShownTable {
   std::vector<std::string> names;
   std::vector<Shown> shown;
   std::vector<std::vector<std::string>> rows;
 };
-[[nodiscard]] TextTable text_table(const Json& table);
+[[nodiscard]] ShownTable text_table(const Json& table);
 
 /// RFC 4180 with a line of keys; numbers with all their digits, nothing for null.
 [[nodiscard]] std::string csv_text(const Json& table);

@@ -4,6 +4,7 @@
 #include "trainer/evaluate_cohort.hpp"
 #include "trainer/report/fields.hpp"
 #include "trainer/report/headline.hpp"
+#include "trainer/report/paired.hpp"
 #include "trainer/report/run_figures.hpp"
 #include "trainer/report/series.hpp"
 #include "trainer/report/settings.hpp"
@@ -65,7 +66,7 @@ void make_names_unique(std::vector<ReportRun>& runs) {
 
 }  // namespace
 
-Json report_figures(const std::vector<ReportRun>& given, const CompareAucs& compare) {
+Json report_figures(const std::vector<ReportRun>& given) {
   std::vector<ReportRun> runs = given;
   make_names_unique(runs);
   bool phantom = false;
@@ -79,7 +80,7 @@ Json report_figures(const std::vector<ReportRun>& given, const CompareAucs& comp
   json["cohorts"] = std::move(counted);
   json["settings"] = differing_run_settings(runs);
   json["missing"] = missing_fields(runs);
-  json["differences"] = paired_differences(runs, json, compare);
+  json["differences"] = paired_differences(runs, json);
   json["headline"] = report_headline(json);
   json["tables"] = report_tables(json);
   return json;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/json.hpp"
-#include "trainer/report/paired.hpp"
 #include "trainer/report/read.hpp"
 
 #include <vector>
@@ -37,7 +36,6 @@ namespace triphase::trainer {
 /// tables          see report_tables(): each a table of the page and a CSV file
 /// @throws DataError for scores and labels of different number; Json::exception for JSON of
 ///         another form
-[[nodiscard]] Json report_figures(const std::vector<ReportRun>& runs,
-                                  const CompareAucs& compare = {});
+[[nodiscard]] Json report_figures(const std::vector<ReportRun>& runs);
 
 }  // namespace triphase::trainer

@@ -2,9 +2,13 @@
 #include "trainer/report/paired.hpp"
 
 #include "base/error.hpp"
+#include "trainer/metrics.hpp"
+#include "trainer/metrics_delong.hpp"
 #include "trainer/report/fields.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -88,10 +92,8 @@ void add_holm(Json& comparisons) {
 
 }  // namespace
 
-Json paired_differences(const std::vector<ReportRun>& runs, const Json& figures,
-                        const CompareAucs& compare) {
+Json paired_differences(const std::vector<ReportRun>& runs, const Json& figures) {
   Json result = Json::array();
-  if (!compare) return result;
   std::map<Studies, std::vector<SampleScores>> by_studies;
   for (std::size_t i = 0; i < runs.size(); ++i) collect(runs[i], i, by_studies);
   const Json& names = figures.at("runs");
@@ -100,18 +102,19 @@ Json paired_differences(const std::vector<ReportRun>& runs, const Json& figures,
     const auto positive = std::count(labels.begin(), labels.end(), std::int8_t{1});
     if (positive == 0 || positive == static_cast<std::ptrdiff_t>(labels.size())) continue;
     for (const auto& [a, b] : pairs_of(scored, names)) {
-      const AucComparison found = compare(labels, scored[a].scores, scored[b].scores);
+      const AucDifference found = compare_aucs(scored[b].scores, scored[a].scores, labels);
+      if (!std::isfinite(found.p)) continue;
       result.push_back({{"run_a", names[scored[a].run].at("name")},
                         {"run_b", names[scored[b].run].at("name")},
                         {"split", studies.split},
                         {"finding", studies.finding},
                         {"scored_by", studies.scored_by},
                         {"n", labels.size()},
-                        {"auc_a", found.auc_a},
-                        {"auc_b", found.auc_b},
+                        {"auc_a", roc_auc(scored[a].scores, labels)},
+                        {"auc_b", roc_auc(scored[b].scores, labels)},
                         {"difference", found.difference},
-                        {"difference_ci95", {found.interval[0], found.interval[1]}},
-                        {"p_value", found.p_value}});
+                        {"difference_ci95", {found.ci95[0], found.ci95[1]}},
+                        {"p_value", found.p}});
     }
   }
   add_holm(result);

@@ -77,7 +77,7 @@ Json ends(const Json& points) {
 Json best_step(const ReportRun& run) {
   const std::string& keep = run.config.checkpoint.keep_best;
   if (keep.empty()) return nullptr;
-  const bool is_loss = keep.ends_with("loss");
+  const bool is_loss = keep.ends_with("loss") || keep.ends_with("median_rank");
   const std::string plain = keep.starts_with("validation_") ? keep.substr(11) : keep;
   const std::string key = plain == "auc" ? "mean_auc" : plain;
   Json best;

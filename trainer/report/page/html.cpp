@@ -62,7 +62,7 @@ std::string html_remark(const std::string& text) {
   return str("<p class=\"soft\">", escape_html(text), "</p>\n");
 }
 
-std::string html_table(const std::string& caption, const TextTable& table) {
+std::string html_table(const std::string& caption, const ShownTable& table) {
   if (table.rows.empty()) return "";
   std::string html = str("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"",
                          escape_html(caption), "\"><table><caption>", escape_html(caption),

@@ -21,7 +21,7 @@ namespace triphase::trainer {
 
 /// A table of texts as they are (they are escaped here); the first cell of a row is its heading.
 /// Scrolls inside itself, also by keyboard, where the page is narrow or it is long. "" without rows.
-[[nodiscard]] std::string html_table(const std::string& caption, const TextTable& table);
+[[nodiscard]] std::string html_table(const std::string& caption, const ShownTable& table);
 
 /// The table of that name, and where its CSV file is; "" when there is none.
 [[nodiscard]] std::string shown_table(const Json& figures, const std::string& name);
