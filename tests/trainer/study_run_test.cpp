@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Studies that run on one rank: their results, what is not made again, and what fails.
 #include <csignal>
+#include <set>
+#include <sstream>
 
 #include "base/json.hpp"
 #include "tests/trainer/study_fixture.hpp"
@@ -19,6 +21,12 @@ using trainer::StudyOutcome;
 struct RunningStudy {
   StudyOutcome run(const StudyConfig& config) { return trainer::run_study(config, runtime, false); }
   [[nodiscard]] Json json() const { return read_json(study.results() / "study.json"); }
+  [[nodiscard]] std::vector<std::string> statuses() const {
+    std::vector<std::string> result;
+    const Json read = json();
+    for (const Json& cell : read.at("cells")) result.push_back(cell.at("status").get<std::string>());
+    return result;
+  }
   TemporaryFolder folder;
   StudyFolder study{folder.path()};
   dist::Runtime runtime{{.backend = "self"}};
@@ -126,9 +134,9 @@ TEST(RunStudy, StopsOnRequestAndGoesOnWhereItStopped) {
   const StudyOutcome stopped = given.run(config);
   trainer::clear_stop_request();
   EXPECT_TRUE(stopped.stopped_on_request);
-  for (const Json& cell : given.json().at("cells")) EXPECT_EQ(cell.at("status"), "not_run");
+  EXPECT_EQ(given.statuses(), (std::vector<std::string>{"not_run", "not_run"}));
   EXPECT_FALSE(given.run(config).stopped_on_request);
-  for (const Json& cell : given.json().at("cells")) EXPECT_EQ(cell.at("status"), "done");
+  EXPECT_EQ(given.statuses(), (std::vector<std::string>{"done", "done"}));
 }
 
 TEST(RunStudy, SitesMakeAMatrix) {
@@ -136,14 +144,27 @@ TEST(RunStudy, SitesMakeAMatrix) {
   const StudyOutcome outcome = given.run(given.study.load(
       "[study.axes]\n\"data.sites\" = [[\"south\"], [\"north\", \"south\"]]\n"
       "[[study.when]]\nset = {\"evaluate.sites\" = [\"*\"], \"data.test_split\" = \"train\"}\n"));
-  for (const Json& cell : given.json().at("cells")) {
+  std::istringstream matrix(outcome.table.substr(outcome.table.find("hcc AUC where tested")));
+  std::string line;
+  std::getline(matrix, line);
+  EXPECT_NE(line.find("trained on"), std::string::npos);
+  std::getline(matrix, line);
+  EXPECT_LT(line.find("north"), line.find("south"));
+  std::set<std::string> seen;
+  const Json json = given.json();
+  for (const Json& cell : json.at("cells")) {
+    std::getline(matrix, line);
     ASSERT_EQ(cell.at("by_site").size(), 2U);
+    std::string expected;  // the line's end: north's, then south's
     for (const Json& site : cell.at("by_site")) {
-      const std::string auc = trainer::score_text(site.at("findings").at("hcc").at("auc"));
-      EXPECT_NE(outcome.table.find(auc), std::string::npos) << auc << " in\n" << outcome.table;
+      const Json& hcc = site.at("findings").at("hcc");
+      const std::string auc = trainer::score_text(hcc.at("auc")) + " " + trainer::interval_text(hcc.at("auc_ci95"));
+      expected += (expected.empty() ? "" : "  ") + auc;
+      seen.insert(auc);
     }
+    EXPECT_TRUE(line.ends_with(expected)) << line << " does not end with " << expected;
   }
-  EXPECT_NE(outcome.table.find("trained on"), std::string::npos) << outcome.table;
+  EXPECT_GT(seen.size(), 1U);  // else the order was not checked
 }
 
 }  // namespace
